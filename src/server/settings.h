@@ -1,0 +1,226 @@
+/* settings.h: what server:set{...} and port:set{...} know, as typed values.
+ *
+ * settings_table.c is the only list of settings (name, aliases, type, range, default, scope, doc line); parsing, checking,
+ * the nearest-name hint, docs/settings.md and the LuaLS definitions come from it. Field names here equal setting names.
+ * Types: bool -> bool, int, enum, ms, size -> int64_t (ms in milliseconds, size in bytes), sec -> double seconds,
+ * string and path -> char * owned by the struct (NULL = not given; paths are absolute).
+ *
+ * A field holds what was given or its default. Defaults that follow from the machine or from other settings are marked
+ * "derived": they are SV_DERIVE until sv_settings_finish(), sv_settings_derive_heartbeat() and sv_port_settings_finish()
+ * have run, which is once, in start(); so the order of set calls never matters.
+ *
+ * Settings that nothing built so far uses have a row in the table but no field here: the row checks type and range and
+ * refuses every value but the default.
+ *
+ * runs in: the process that builds the server, before start(); read-only afterwards (forked copies). */
+#ifndef SV_SERVER_SETTINGS_H
+#define SV_SERVER_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/log.h"
+#include "srvlua.h"
+
+#define SV_DERIVE (-1) /* not given, and the default follows from something else */
+
+enum sv_dispatch_mode {
+    SV_DISPATCH_ROUND = 1,
+    SV_DISPATCH_FD = 2,
+    SV_DISPATCH_IDLE = 3,
+    SV_DISPATCH_IP = 4,
+    SV_DISPATCH_UID = 5,
+    SV_DISPATCH_STREAM = 7,
+    SV_DISPATCH_CO_CONN = 8,
+    SV_DISPATCH_CO_REQ = 9,
+    SV_DISPATCH_CONCURRENT = 10,
+    SV_DISPATCH_LEAST_LATENCY = 11
+};
+
+enum sv_lost_request { SV_LOST_KEEP, SV_LOST_CLOSE, SV_LOST_REDELIVER };
+
+enum sv_log_format { SV_LOG_TEXT, SV_LOG_JSON };
+
+struct sv_string_list {
+    char **items;
+    size_t count;
+};
+
+struct sv_int_list {
+    int64_t *items;
+    size_t count;
+};
+
+/* A function that runs in the reactor (settings.md 3.3): a C function, or the bytecode of a Lua function. */
+struct sv_setting_function {
+    const void *function;
+    char *bytecode;
+    size_t length;
+};
+
+/* Which rows of the table were given by name, one bit each. */
+struct sv_settings_given {
+    uint64_t bits[4];
+};
+
+/* Scope S: the server. Numbers are sections of settings.md. */
+struct sv_server_settings {
+    /* 1.1 processes and threads */
+    int64_t reactor_num;     /* derived; BASE: worker_num */
+    int64_t worker_num;      /* derived */
+    int64_t task_worker_num; /* not more than 0 yet */
+    bool single_thread;
+    bool open_cpu_affinity;
+    struct sv_int_list cpu_affinity_ignore;
+
+    /* 1.2 dispatch */
+    int64_t dispatch_mode; /* enum sv_dispatch_mode */
+    struct sv_setting_function dispatch_func;
+    bool discard_timeout_request;
+    bool enable_unsafe_event;
+    bool enable_delay_receive;
+    bool enable_reuse_port;
+    int64_t start_session_id;
+
+    /* 1.3 connections */
+    int64_t max_connection;          /* derived, >= 1 then */
+    double heartbeat_check_interval; /* derived from the ports' idle times; 0 = no checking */
+
+    /* 1.4 buffers */
+    int64_t output_buffer_size;
+    int64_t send_yield; /* derived: 0 or 1 then */
+    double send_timeout;
+    int64_t max_queued_bytes;
+    int64_t input_buffer_size; /* no effect */
+
+    /* 1.5 the forms of callbacks */
+    bool task_object; /* derived: event_object implies it */
+    bool event_object;
+
+    /* 1.6 life cycle */
+    int64_t max_request;
+    int64_t max_request_grace; /* derived */
+    bool reload_async;         /* forced by enable_coroutine */
+    double max_wait_time;
+
+    /* 1.7 coroutines */
+    bool enable_coroutine;
+    int64_t max_coroutine; /* derived, >= 1 then */
+
+    /* 1.8 log, daemon, user; 2.4 log_format. What concerns the sink was applied to it by sv_settings_apply(). */
+    char *log_file;
+    int64_t log_level; /* enum srvlua_log_level; debug_mode not counted in */
+    char *log_date_format;
+    bool log_date_with_microseconds;
+    int64_t log_rotation; /* enum sv_log_rotation */
+    int64_t log_format;   /* enum sv_log_format */
+    bool display_errors;
+    bool daemonize;
+    char *pid_file;
+    char *user, *group, *chroot;
+
+    /* 1.15 statistics, tracing */
+    char *stats_file;
+    int64_t stats_timer_interval; /* ms */
+    bool debug_mode;
+    bool print_backtrace_on_error;
+
+    /* 2.1 faults and supervision */
+    bool exit_on_error;
+    int64_t on_lost_request; /* enum sv_lost_request */
+    double hang_warning, task_hang_warning;
+    double hang_timeout, task_hang_timeout;
+    int64_t respawn_burst;
+    double respawn_window;
+    double respawn_delay_max;
+    double start_timeout;
+    int64_t reload_parallel;
+    double reload_jitter;
+
+    /* 2.2 memory and rings */
+    int64_t output_memory_limit; /* derived */
+    int64_t worker_ring_size, task_ring_size, message_ring_size; /* powers of two after finish */
+    int64_t message_stash_size;
+    int64_t session_table_size; /* derived: a power of two >= 2 * max_connection */
+    int64_t spin_limit;         /* microseconds */
+
+    struct sv_settings_given given;
+};
+
+/* Scope P: one port. */
+struct sv_port_settings {
+    /* 1.3 connections */
+    int64_t backlog;
+    double heartbeat_idle_time; /* derived from heartbeat_check_interval; 0 = none */
+    double max_idle_time;
+
+    /* 1.4 buffers */
+    int64_t socket_buffer_size;    /* 0 = no limit */
+    int64_t buffer_high_watermark; /* derived; 0 = never fires (no socket_buffer_size) */
+    int64_t buffer_low_watermark;
+    int64_t kernel_socket_send_buffer_size;
+    int64_t kernel_socket_recv_buffer_size;
+
+    /* 1.9 TCP options */
+    bool open_tcp_nodelay;
+    bool open_tcp_keepalive;
+    int64_t tcp_keepidle, tcp_keepinterval; /* seconds */
+    int64_t tcp_keepcount;
+    int64_t tcp_user_timeout; /* ms */
+    int64_t tcp_defer_accept; /* seconds */
+    int64_t tcp_fastopen;     /* queue length; 0 = off */
+
+    /* 1.10 framing: the one limit that also concerns raw streams' later neighbours */
+    int64_t package_max_length;
+
+    /* 2.3 defence at the door */
+    int64_t max_connection_per_ip;
+    double connection_rate_per_ip;
+    struct sv_string_list connection_limit_exempt;
+
+    struct sv_settings_given given;
+};
+
+/* Fill with defaults. Nothing is owned yet, so a later init of the same struct would leak: free first. */
+void sv_server_settings_init(struct sv_server_settings *settings);
+void sv_port_settings_init(struct sv_port_settings *settings);
+/* Release what is owned; the struct may be initialised again. */
+void sv_server_settings_free(struct sv_server_settings *settings);
+void sv_port_settings_free(struct sv_port_settings *settings);
+/* Deep copy for inheritance. `to` was initialised or freed before and is overwritten. 0 or -501 (then *to is unchanged). */
+int sv_port_settings_copy(struct sv_port_settings *to, const struct sv_port_settings *from);
+
+/* Was the setting (canonical name or alias) given by a set call that reached this struct? */
+bool sv_server_setting_is_given(const struct sv_server_settings *settings, const char *name);
+bool sv_port_setting_is_given(const struct sv_port_settings *settings, const char *name);
+
+/* One set call: `server` NULL = port level (server settings are errors then). All or nothing: 0, or -505 with a message
+ * like `bad setting 'backlog': expected integer 1..65535, got -1`, -501 without memory. A server-level call applies the
+ * log settings to log->sink (a log_file that cannot be opened is a bad setting), then writes warnings about unknown names
+ * and notices about settings without effect through `log`. */
+int sv_settings_apply(struct sv_server_settings *server, struct sv_port_settings *port,
+                      const struct srvlua_setting *settings, size_t count, struct sv_log *log,
+                      struct srvlua_status *status);
+
+/* start(): derives and adjusts, with one warning per adjustment. `mode` is enum srvlua_mode. May raise the soft
+ * RLIMIT_NOFILE of the process. 0 or -505. */
+int sv_settings_finish(struct sv_server_settings *server, struct sv_port_settings *primary, int mode, struct sv_log *log,
+                       struct srvlua_status *status);
+/* start(), for every port after inheritance was settled: watermarks. 0 or -505. */
+int sv_port_settings_finish(struct sv_port_settings *port, struct srvlua_status *status);
+/* start(), after inheritance was settled: the check interval and the idle times of the stream ports given in `ports`
+ * (settings.md 3.4). All stay 0 when neither was given anywhere. */
+void sv_settings_derive_heartbeat(struct sv_server_settings *server, struct sv_port_settings **ports, size_t count);
+
+/* Effective value of a setting by canonical name or alias: 0, or -505 for a name that is not known or has no value kept.
+ * Strings and list entries belong to the settings; a list that is not empty is given as type LIST with entries NULL. */
+int sv_settings_get(const struct sv_server_settings *server, const struct sv_port_settings *primary, const char *name,
+                    struct srvlua_value *value);
+/* The canonical names that start() adds to Lua's server.setting (settings.md 0.1), ended by NULL. */
+const char *const *sv_settings_effective_names(void);
+
+/* CPUs this process may use: affinity mask and cgroup quota counted, at least 1. */
+int sv_usable_cpus(void);
+
+#endif
