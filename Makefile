@@ -1,0 +1,159 @@
+# srvlua: everything that is built goes to build/ (or to BUILD=...); `make help` lists the targets.
+
+BUILD    ?= build
+PREFIX   ?= /usr/local
+BINDIR   ?= $(PREFIX)/bin
+LIBDIR   ?= $(PREFIX)/lib
+INCDIR   ?= $(PREFIX)/include
+LUADIR   ?= $(PREFIX)/share/lua/5.1
+LUACDIR  ?= $(PREFIX)/lib/lua/5.1
+PORT     ?= 9501
+WERROR   ?= 1
+SANITIZE ?=
+
+VERSION := $(shell sed -n 's/^\#define SRVLUA_VERSION "\(.*\)"/\1/p' include/srvlua.h)
+
+# LuaJIT: what pkg-config says; else LUA_INCDIR (LuaRocks passes one, which need not be LuaJIT's).
+PKG_CONFIG ?= pkg-config
+LUA_INCDIR ?= /usr/include/luajit-2.1
+LUA_CFLAGS := $(shell $(PKG_CONFIG) --cflags luajit 2>/dev/null || echo -I$(LUA_INCDIR))
+LUA_LIBS   := $(shell $(PKG_CONFIG) --libs luajit 2>/dev/null || echo -lluajit-5.1)
+
+CFLAGS   ?= -O2 -g
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla $(if $(filter 1,$(WERROR)),-Werror)
+SANITIZER := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=undefined)
+# Objects serve the static library, the shared one and the Lua module alike, so all are position independent.
+ALL_CFLAGS := -std=gnu11 $(WARNINGS) -fvisibility=hidden -fPIC -fno-omit-frame-pointer -pthread $(SANITIZER) $(CFLAGS)
+ALL_CPPFLAGS := -D_GNU_SOURCE -Iinclude -Isrc $(CPPFLAGS)
+ALL_LDFLAGS := -pthread -Wl,--as-needed $(SANITIZER) $(LDFLAGS)
+LIBS := -lev -lmbedtls -lmbedx509 -lmbedcrypto -lpthread -lm -ldl
+
+# ---------------------------------------------------------------------------------------------------- what is there
+
+# The layers in their order: a folder includes only folders before it (.ci/check-layers).
+LAYERS   := base shm framing net ipc reactor process server protocol
+LIB_SRC  := $(foreach layer,$(LAYERS),$(wildcard src/$(layer)/*.c))
+LUA_SRC  := $(wildcard src/lua/*.c)
+BIN_SRC  := $(wildcard src/bin/*.c)
+UNIT_SRC := $(wildcard spec/unit/test_*.c)
+BENCH_SRC := $(wildcard bench/*.c)
+LUA_FILES := $(shell find lua -name '*.lua' 2>/dev/null)
+
+LIB_OBJ  := $(LIB_SRC:src/%.c=$(BUILD)/obj/%.o)
+LUA_OBJ  := $(LUA_SRC:src/%.c=$(BUILD)/obj/%.o)
+BIN_OBJ  := $(BIN_SRC:src/%.c=$(BUILD)/obj/%.o)
+UNIT_BIN := $(UNIT_SRC:spec/unit/%.c=$(BUILD)/unit/%)
+BENCH_BIN := $(BENCH_SRC:bench/%.c=$(BUILD)/bench/%)
+
+LAUNCHER   := $(BUILD)/srvlua
+STATIC_LIB := $(BUILD)/libsrvlua.a
+SHARED_LIB := $(BUILD)/libsrvlua.so
+LUA_MODULE := $(BUILD)/lua/srvlua/core.so
+EMBED      := $(BUILD)/embed/echo
+SETTINGS_DOC := $(BUILD)/settings-doc
+
+# Debian's names of what is needed to build and run, and of what tests and lint add.
+RUN_PACKAGES  := gcc libc6-dev make binutils pkg-config luajit libluajit-5.1-dev libev-dev libmbedtls-dev \
+                 netcat-openbsd
+TEST_PACKAGES := lua-busted lua-check cppcheck luarocks git python3 redis-tools
+
+.PHONY: all test bench lint asan tsan fuzz docs install deps run clean help unit embed
+.DELETE_ON_ERROR:
+
+all: $(LAUNCHER) $(STATIC_LIB) $(SHARED_LIB) $(LUA_MODULE) ## build launcher, libraries and the Lua module (the default)
+
+# ------------------------------------------------------------------------------------------------------------ rules
+
+$(BUILD)/obj/%.o: src/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(if $(filter lua/% bin/%,$*),$(LUA_CFLAGS)) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(STATIC_LIB): $(LIB_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $(LIB_OBJ)
+
+$(SHARED_LIB): $(LIB_OBJ)
+	$(CC) $(ALL_LDFLAGS) -shared -Wl,-z,defs -Wl,-soname,libsrvlua.so -o $@ $(LIB_OBJ) $(LIBS)
+
+# A stock interpreter brings LuaJIT's own functions; linking them again could give the process two copies.
+$(LUA_MODULE): $(LUA_OBJ) $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -shared -Wl,--exclude-libs,libsrvlua.a -o $@ $(LUA_OBJ) $(STATIC_LIB) $(LIBS)
+
+$(LAUNCHER): $(BIN_OBJ) $(LUA_OBJ) $(STATIC_LIB)
+	$(CC) $(ALL_LDFLAGS) -o $@ $(BIN_OBJ) $(LUA_OBJ) $(STATIC_LIB) $(LUA_LIBS) $(LIBS)
+
+$(BUILD)/unit/%: spec/unit/%.c $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) -Ispec/unit $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(STATIC_LIB) $(LIBS)
+
+$(BUILD)/bench/%: bench/%.c $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(STATIC_LIB) $(LIBS)
+
+$(EMBED): examples/embed/echo.c include/srvlua.h $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(CC) -Iinclude $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(STATIC_LIB) $(LIBS)
+
+$(SETTINGS_DOC): docs/settings_doc.c $(STATIC_LIB)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(STATIC_LIB) $(LIBS)
+
+unit: $(UNIT_BIN)
+embed: $(EMBED)
+
+-include $(LIB_OBJ:.o=.d) $(LUA_OBJ:.o=.d) $(BIN_OBJ:.o=.d) $(UNIT_BIN:=.d) $(BENCH_BIN:=.d)
+
+# ---------------------------------------------------------------------------------------------------------- targets
+
+test: all unit embed ## run all tests; the last line is the sum: N passed, N failed
+	@BUILD=$(BUILD) spec/run
+
+bench: all $(BENCH_BIN) ## measure against a raw epoll loop in the same run
+	@test -x bench/run || { echo 'make bench: there is no bench/run yet' >&2; exit 1; }
+	@BUILD=$(BUILD) bench/run
+
+lint: all ## luacheck, cppcheck, the layers' includes, exported and writable symbols
+	@BUILD=$(BUILD) .ci/lint
+
+asan: ## build with ASan and UBSan in build/asan and run the whole suite with that launcher
+	@$(MAKE) --no-print-directory BUILD=build/asan SANITIZE=address,undefined all unit embed
+	@.ci/sanitized asan
+
+tsan: ## build with TSan in build/tsan and run the whole suite with that launcher
+	@$(MAKE) --no-print-directory BUILD=build/tsan SANITIZE=thread all unit embed
+	@.ci/sanitized tsan
+
+fuzz: ## fuzz the parsers (they come with the framing protocols; nothing to fuzz yet)
+	@echo 'make fuzz is not supported yet: there are no parsers of client bytes to fuzz' >&2; exit 1
+
+docs: $(SETTINGS_DOC) ## write docs/settings.md from the table of settings
+	$(SETTINGS_DOC) > $(BUILD)/settings.md
+	cp $(BUILD)/settings.md docs/settings.md
+
+install: all ## install under PREFIX (/usr/local), staged below DESTDIR
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(INCDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LUACDIR)/srvlua
+	install -m 755 $(LAUNCHER) $(DESTDIR)$(BINDIR)/srvlua
+	install -m 644 include/srvlua.h $(DESTDIR)$(INCDIR)/srvlua.h
+	install -m 644 $(STATIC_LIB) $(DESTDIR)$(LIBDIR)/libsrvlua.a
+	install -m 755 $(SHARED_LIB) $(DESTDIR)$(LIBDIR)/libsrvlua.so
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCDIR@|$(INCDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+	    srvlua.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/srvlua.pc
+	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/srvlua.pc
+	install -m 755 $(LUA_MODULE) $(DESTDIR)$(LUACDIR)/srvlua/core.so
+	for file in $(LUA_FILES:lua/%=%); do install -D -m 644 "lua/$$file" "$(DESTDIR)$(LUADIR)/$$file" || exit 1; done
+
+deps: ## install what is missing (Debian: apt, as root or through sudo; elsewhere: say what is needed)
+	@.ci/deps $(RUN_PACKAGES) $(TEST_PACKAGES)
+
+run: ## install what is missing, build, serve examples/echo.lua on PORT (9501) and say how to talk to it
+	@.ci/deps $(RUN_PACKAGES)
+	@$(MAKE) --no-print-directory all
+	@echo
+	@echo 'Echo server on port $(PORT); end it with Ctrl-C. In another terminal: echo hello | nc -N 127.0.0.1 $(PORT)'
+	@$(LAUNCHER) examples/echo.lua $(PORT)
+
+clean: ## remove everything that was built
+	rm -rf $(BUILD)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
