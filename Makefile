@@ -105,7 +105,9 @@ embed: $(EMBED)
 
 # ---------------------------------------------------------------------------------------------------------- targets
 
-test: all unit embed ## run all tests; the last line is the sum: N passed, N failed
+test: ## run all tests, installing what is missing; the last line is the sum: N passed, N failed
+	@.ci/deps $(RUN_PACKAGES) $(TEST_PACKAGES) || echo 'Going on with what is there.'
+	@$(MAKE) --no-print-directory all unit embed
 	@BUILD=$(BUILD) spec/run
 
 bench: all $(BENCH_BIN) ## measure against a raw epoll loop in the same run
