@@ -138,7 +138,7 @@ install: all ## install under PREFIX (/usr/local), staged below DESTDIR
 	install -m 644 include/srvlua.h $(DESTDIR)$(INCDIR)/srvlua.h
 	install -m 644 $(STATIC_LIB) $(DESTDIR)$(LIBDIR)/libsrvlua.a
 	install -m 755 $(SHARED_LIB) $(DESTDIR)$(LIBDIR)/libsrvlua.so
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCDIR@|$(INCDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCDIR@|$(INCDIR)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)|' \
 	    srvlua.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/srvlua.pc
 	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/srvlua.pc
 	install -m 755 $(LUA_MODULE) $(DESTDIR)$(LUACDIR)/srvlua/core.so

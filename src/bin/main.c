@@ -23,6 +23,7 @@
 
 enum { EXIT_USAGE = 2 };
 
+/* clang-format off: the text as the user sees it */
 static const char usage[] =
     "usage: srvlua [options] app.lua [args...]\n"
     "  app.lua        run this file; - is standard input; arg[1], arg[2]... are its arguments\n"
@@ -31,6 +32,7 @@ static const char usage[] =
     "  -h, --help     show this help\n"
     "  -v, --version  show the version\n"
     "  --             end of the options\n";
+/* clang-format on */
 
 struct options {
     const char *chunk;  /* text of -e, or NULL */
@@ -245,6 +247,8 @@ int main(int argc, char **argv) {
         fputs("srvlua: not enough memory for a Lua state\n", stderr);
         return EXIT_FAILURE;
     }
+    /* A server's lines are wanted when they are written, into a pipe or a file too, and whole among other processes'. */
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
     luaL_openlibs(L);
     extend_search(L);
     preload_core(L);

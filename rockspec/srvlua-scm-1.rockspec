@@ -1,0 +1,41 @@
+rockspec_format = '3.0'
+package = 'srvlua'
+version = 'scm-1'
+
+source = {
+  url = 'git+https://example.invalid/srvlua.git',
+}
+
+description = {
+  summary = 'Network server runtime: processes, reactors and a Lua surface',
+  detailed = [[
+    TCP, UDP and unix socket servers whose callbacks are written in Lua. A master with reactor threads owns the
+    connections, worker processes run the callbacks; a worker that dies loses no connection.
+  ]],
+  license = 'MIT',
+}
+
+supported_platforms = { 'linux' }
+
+-- LuaJIT, that is: PUC-Rio's Lua 5.1 does not do.
+dependencies = { 'lua == 5.1' }
+
+external_dependencies = {
+  EV = { header = 'ev.h' },
+  MBEDTLS = { header = 'mbedtls/ssl.h' },
+}
+
+build = {
+  type = 'make',
+  build_target = 'all',
+  -- The Makefile asks pkg-config for LuaJIT first: LuaRocks' LUA_INCDIR may be that of PUC-Rio's Lua 5.1.
+  build_variables = {
+    LUA_INCDIR = '$(LUA_INCDIR)',
+  },
+  install_variables = {
+    PREFIX = '$(PREFIX)',
+    BINDIR = '$(BINDIR)',
+    LUADIR = '$(LUADIR)',
+    LUACDIR = '$(LIBDIR)',
+  },
+}
