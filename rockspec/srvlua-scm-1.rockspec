@@ -32,10 +32,12 @@ build = {
   build_variables = {
     LUA_INCDIR = '$(LUA_INCDIR)',
   },
+  -- What LuaRocks calls LIBDIR holds Lua modules only: the libraries for C hosts stay in the rock's own folder.
   install_variables = {
     PREFIX = '$(PREFIX)',
     BINDIR = '$(BINDIR)',
     LUADIR = '$(LUADIR)',
     LUACDIR = '$(LIBDIR)',
+    LIBDIR = '$(PREFIX)/host',
   },
 }

@@ -23,7 +23,7 @@
 
 enum { EXIT_USAGE = 2 };
 
-/* clang-format off: the text as the user sees it */
+/* clang-format off */
 static const char usage[] =
     "usage: srvlua [options] app.lua [args...]\n"
     "  app.lua        run this file; - is standard input; arg[1], arg[2]... are its arguments\n"
