@@ -64,39 +64,42 @@ all: $(LAUNCHER) $(STATIC_LIB) $(SHARED_LIB) $(LUA_MODULE) ## build launcher, li
 
 # ------------------------------------------------------------------------------------------------------------ rules
 
+# One short line per step; `make V=1` shows the commands.
+step = $(if $(V),,@printf '%-4s %s\n' $(1) $@;)
+
 $(BUILD)/obj/%.o: src/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CPPFLAGS) $(if $(filter lua/% bin/%,$*),$(LUA_CFLAGS)) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call step,CC)$(CC) $(ALL_CPPFLAGS) $(if $(filter lua/% bin/%,$*),$(LUA_CFLAGS)) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(STATIC_LIB): $(LIB_OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $(LIB_OBJ)
+	$(call step,AR)$(AR) rcs $@ $(LIB_OBJ)
 
 $(SHARED_LIB): $(LIB_OBJ)
-	$(CC) $(ALL_LDFLAGS) -shared -Wl,-z,defs -Wl,-soname,libsrvlua.so -o $@ $(LIB_OBJ) $(LIBS)
+	$(call step,LD)$(CC) $(ALL_LDFLAGS) -shared -Wl,-z,defs -Wl,-soname,libsrvlua.so -o $@ $(LIB_OBJ) $(LIBS)
 
 # A stock interpreter brings LuaJIT's own functions; linking them again could give the process two copies.
 $(LUA_MODULE): $(LUA_OBJ) $(STATIC_LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -shared -Wl,--exclude-libs,libsrvlua.a -o $@ $(LUA_OBJ) $(STATIC_LIB) $(LIBS)
+	$(call step,LD)$(CC) $(ALL_LDFLAGS) -shared -Wl,--exclude-libs,libsrvlua.a -o $@ $(LUA_OBJ) $(STATIC_LIB) $(LIBS)
 
 $(LAUNCHER): $(BIN_OBJ) $(LUA_OBJ) $(STATIC_LIB)
-	$(CC) $(ALL_LDFLAGS) -o $@ $(BIN_OBJ) $(LUA_OBJ) $(STATIC_LIB) $(LUA_LIBS) $(LIBS)
+	$(call step,LD)$(CC) $(ALL_LDFLAGS) -o $@ $(BIN_OBJ) $(LUA_OBJ) $(STATIC_LIB) $(LUA_LIBS) $(LIBS)
 
 $(BUILD)/unit/%: spec/unit/%.c $(STATIC_LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CPPFLAGS) -Ispec/unit $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(STATIC_LIB) $(LIBS)
+	$(call step,LD)$(CC) $(ALL_CPPFLAGS) -Ispec/unit $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(STATIC_LIB) $(LIBS)
 
 $(BUILD)/bench/%: bench/%.c $(STATIC_LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(STATIC_LIB) $(LIBS)
+	$(call step,LD)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(STATIC_LIB) $(LIBS)
 
 $(EMBED): examples/embed/echo.c include/srvlua.h $(STATIC_LIB)
 	@mkdir -p $(@D)
-	$(CC) -Iinclude $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(STATIC_LIB) $(LIBS)
+	$(call step,LD)$(CC) -Iinclude $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(STATIC_LIB) $(LIBS)
 
 $(SETTINGS_DOC): docs/settings_doc.c $(STATIC_LIB)
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(STATIC_LIB) $(LIBS)
+	$(call step,LD)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(STATIC_LIB) $(LIBS)
 
 unit: $(UNIT_BIN)
 embed: $(EMBED)
