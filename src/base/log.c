@@ -416,7 +416,8 @@ void sv_log_vwrite(const struct sv_log *log, enum srvlua_log_level level, int64_
             struct record failure = record;
             failure.level = SRVLUA_LOG_ERROR;
             failure.session = failure.code = 0;
-            failure.length = (size_t)snprintf(message, sizeof message, "cannot open the next log file: %s", strerror(-result));
+            failure.length = (size_t)snprintf(message, sizeof message, "cannot open the next log file: %s",
+                                              strerror(-result));
             write_record(&failure);
         }
     }

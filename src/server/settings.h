@@ -3,14 +3,14 @@
  * settings_table.c is the only list of settings (name, aliases, type, range, default, scope, doc line); parsing, checking,
  * the nearest-name hint, docs/settings.md and the LuaLS definitions come from it. Field names here equal setting names.
  * Types: bool -> bool, int, enum, ms, size -> int64_t (ms in milliseconds, size in bytes), sec -> double seconds,
- * string and path -> char * owned by the struct (NULL = not given; paths are absolute).
+ * string and path -> char * owned by the struct (NULL = not given, so the default; paths are absolute).
  *
  * A field holds what was given or its default. Defaults that follow from the machine or from other settings are marked
  * "derived": they are SV_DERIVE until sv_settings_finish(), sv_settings_derive_heartbeat() and sv_port_settings_finish()
  * have run, which is once, in start(); so the order of set calls never matters.
  *
- * Settings that nothing built so far uses have a row in the table but no field here: the row checks type and range and
- * refuses every value but the default.
+ * Settings that nothing uses have a row in the table but no field here: the row checks type and range, and refuses what
+ * would need something that is not built.
  *
  * runs in: the process that builds the server, before start(); read-only afterwards (forked copies). */
 #ifndef SV_SERVER_SETTINGS_H
@@ -25,17 +25,17 @@
 
 #define SV_DERIVE (-1) /* not given, and the default follows from something else */
 
-enum sv_dispatch_mode {
-    SV_DISPATCH_ROUND = 1,
-    SV_DISPATCH_FD = 2,
-    SV_DISPATCH_IDLE = 3,
-    SV_DISPATCH_IP = 4,
-    SV_DISPATCH_UID = 5,
-    SV_DISPATCH_STREAM = 7,
-    SV_DISPATCH_CO_CONN = 8,
-    SV_DISPATCH_CO_REQ = 9,
-    SV_DISPATCH_CONCURRENT = 10,
-    SV_DISPATCH_LEAST_LATENCY = 11
+enum sv_dispatch_mode { /* settings.md 3.1 */
+                        SV_DISPATCH_ROUND = 1,
+                        SV_DISPATCH_FD = 2,
+                        SV_DISPATCH_IDLE = 3,
+                        SV_DISPATCH_IP = 4,
+                        SV_DISPATCH_UID = 5,
+                        SV_DISPATCH_STREAM = 7,
+                        SV_DISPATCH_CO_CONN = 8,
+                        SV_DISPATCH_CO_REQ = 9,
+                        SV_DISPATCH_CONCURRENT = 10,
+                        SV_DISPATCH_LEAST_LATENCY = 11
 };
 
 enum sv_lost_request { SV_LOST_KEEP, SV_LOST_CLOSE, SV_LOST_REDELIVER };
@@ -89,10 +89,9 @@ struct sv_server_settings {
 
     /* 1.4 buffers */
     int64_t output_buffer_size;
-    int64_t send_yield; /* derived: 0 or 1 then */
+    bool send_yield; /* derived */
     double send_timeout;
     int64_t max_queued_bytes;
-    int64_t input_buffer_size; /* no effect */
 
     /* 1.5 the forms of callbacks */
     bool task_object; /* derived: event_object implies it */
@@ -139,7 +138,7 @@ struct sv_server_settings {
     double reload_jitter;
 
     /* 2.2 memory and rings */
-    int64_t output_memory_limit; /* derived */
+    int64_t output_memory_limit;                                 /* derived */
     int64_t worker_ring_size, task_ring_size, message_ring_size; /* powers of two after finish */
     int64_t message_stash_size;
     int64_t session_table_size; /* derived: a power of two >= 2 * max_connection */
@@ -171,7 +170,7 @@ struct sv_port_settings {
     int64_t tcp_defer_accept; /* seconds */
     int64_t tcp_fastopen;     /* queue length; 0 = off */
 
-    /* 1.10 framing: the one limit that also concerns raw streams' later neighbours */
+    /* 1.10 framing */
     int64_t package_max_length;
 
     /* 2.3 defence at the door */
@@ -188,7 +187,9 @@ void sv_port_settings_init(struct sv_port_settings *settings);
 /* Release what is owned; the struct may be initialised again. */
 void sv_server_settings_free(struct sv_server_settings *settings);
 void sv_port_settings_free(struct sv_port_settings *settings);
-/* Deep copy for inheritance. `to` was initialised or freed before and is overwritten. 0 or -501 (then *to is unchanged). */
+/* Deep copies: for inheritance, and because what was given must survive a start() that derives and then fails. `to` was
+ * initialised before; what it owned is released. 0, or -501 with *to unchanged. */
+int sv_server_settings_copy(struct sv_server_settings *to, const struct sv_server_settings *from);
 int sv_port_settings_copy(struct sv_port_settings *to, const struct sv_port_settings *from);
 
 /* Was the setting (canonical name or alias) given by a set call that reached this struct? */
@@ -196,17 +197,20 @@ bool sv_server_setting_is_given(const struct sv_server_settings *settings, const
 bool sv_port_setting_is_given(const struct sv_port_settings *settings, const char *name);
 
 /* One set call: `server` NULL = port level (server settings are errors then). All or nothing: 0, or -505 with a message
- * like `bad setting 'backlog': expected integer 1..65535, got -1`, -501 without memory. A server-level call applies the
- * log settings to log->sink (a log_file that cannot be opened is a bad setting), then writes warnings about unknown names
- * and notices about settings without effect through `log`. */
+ * like `bad setting 'backlog': expected integer 1..65535, got -1`, -501 without memory. A server-level call first applies
+ * the log settings to log->sink (a log_file that cannot be opened is a bad setting); then unknown names, settings without
+ * effect and a package_max_length that is too small are told through `log`. */
 int sv_settings_apply(struct sv_server_settings *server, struct sv_port_settings *port,
                       const struct srvlua_setting *settings, size_t count, struct sv_log *log,
                       struct srvlua_status *status);
 
-/* start(): derives and adjusts, with one warning per adjustment. `mode` is enum srvlua_mode. May raise the soft
- * RLIMIT_NOFILE of the process. 0 or -505. */
-int sv_settings_finish(struct sv_server_settings *server, struct sv_port_settings *primary, int mode, struct sv_log *log,
-                       struct srvlua_status *status);
+/* start(): derives and adjusts, with one line in the log per adjustment. `mode` is enum srvlua_mode. May raise the soft
+ * RLIMIT_NOFILE of the process. 0 or -505. Derived values look like given ones afterwards, so it is for a copy. */
+int sv_settings_finish(struct sv_server_settings *server, struct sv_port_settings *primary, int mode,
+                       struct sv_log *log, struct srvlua_status *status);
+/* One notice if the kernel will cut the port's backlog. For ports with settings of their own sv_settings_apply() calls it,
+ * for the primary one sv_settings_finish(). */
+void sv_settings_check_backlog(const struct sv_port_settings *port, struct sv_log *log);
 /* start(), for every port after inheritance was settled: watermarks. 0 or -505. */
 int sv_port_settings_finish(struct sv_port_settings *port, struct srvlua_status *status);
 /* start(), after inheritance was settled: the check interval and the idle times of the stream ports given in `ports`
@@ -214,13 +218,10 @@ int sv_port_settings_finish(struct sv_port_settings *port, struct srvlua_status 
 void sv_settings_derive_heartbeat(struct sv_server_settings *server, struct sv_port_settings **ports, size_t count);
 
 /* Effective value of a setting by canonical name or alias: 0, or -505 for a name that is not known or has no value kept.
- * Strings and list entries belong to the settings; a list that is not empty is given as type LIST with entries NULL. */
+ * NIL = none, or not derived yet. Strings belong to the settings; of lists only the number of entries is told. */
 int sv_settings_get(const struct sv_server_settings *server, const struct sv_port_settings *primary, const char *name,
                     struct srvlua_value *value);
 /* The canonical names that start() adds to Lua's server.setting (settings.md 0.1), ended by NULL. */
 const char *const *sv_settings_effective_names(void);
-
-/* CPUs this process may use: affinity mask and cgroup quota counted, at least 1. */
-int sv_usable_cpus(void);
 
 #endif
