@@ -1,0 +1,445 @@
+/* srvlua.h: the whole public C surface of srvlua.
+ *
+ * A `srvlua_server` owns everything: ports, settings, callbacks, shared memory, processes. The library keeps no
+ * global mutable state, never prints (it logs through the server's logger), never calls exit or abort in the process
+ * that called srvlua_start(), and exports only symbols that begin with `srvlua_`.
+ *
+ * What a process can have only once, and so is asked of the host:
+ *   - one *running* server per process: srvlua_start() takes over the dispositions of SIGTERM, SIGUSR1, SIGUSR2,
+ *     SIGCHLD, SIGHUP, SIGWINCH, SIGRTMIN, SIGALRM, SIGIO (they are read through a signalfd) and ignores SIGPIPE; both
+ *     are restored before it returns. Call it from the main thread, before other threads exist.
+ *   - the server forks: children never return from srvlua_start(); they end with _exit() after stdio was flushed.
+ *   - libev aborts the process when it runs out of memory. Only loops of its own (epoll backend) are made; the default
+ *     loop, ev_set_allocator and ev_set_syserr_cb stay the host's.
+ *
+ * Threads: a server is used from one thread, the one that called srvlua_start(). Callbacks run in that thread of
+ * whichever process they belong to ("runs in" below); reactor threads run no callbacks.
+ *
+ * Results: functions that can fail return 0 (or a value >= 0) on success and -code on failure, where code is an errno
+ * below 500 or an `enum srvlua_error`. `status`, which may be NULL, receives code and text. Every failure is also
+ * remembered for srvlua_last_error() of this process.
+ */
+#ifndef SRVLUA_H
+#define SRVLUA_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SRVLUA_VERSION "0.1.0"
+#define SRVLUA_VERSION_ID 100 /* major * 10000 + minor * 100 + patch */
+
+#if defined(__GNUC__)
+#define SRVLUA_API __attribute__((visibility("default")))
+#define SRVLUA_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
+#else
+#define SRVLUA_API
+#define SRVLUA_PRINTF(format_index, first)
+#endif
+
+typedef struct srvlua_server srvlua_server;
+typedef struct srvlua_port srvlua_port;
+typedef struct srvlua_loop srvlua_loop;
+
+/* ---------------------------------------------------------------------------------------------------- constants */
+
+enum srvlua_mode { SRVLUA_BASE = 1, SRVLUA_PROCESS = 2 };
+
+enum srvlua_socket_type {
+    SRVLUA_SOCK_TCP = 1,
+    SRVLUA_SOCK_UDP = 2,
+    SRVLUA_SOCK_TCP6 = 3,
+    SRVLUA_SOCK_UDP6 = 4,
+    SRVLUA_SOCK_UNIX_STREAM = 5,
+    SRVLUA_SOCK_UNIX_DGRAM = 6,
+    SRVLUA_SSL = 512 /* added to one of the above */
+};
+
+enum srvlua_worker_status { SRVLUA_WORKER_BUSY = 1, SRVLUA_WORKER_IDLE = 2, SRVLUA_WORKER_EXIT = 3 };
+
+enum srvlua_log_level {
+    SRVLUA_LOG_DEBUG = 0,
+    SRVLUA_LOG_TRACE = 1,
+    SRVLUA_LOG_INFO = 2,
+    SRVLUA_LOG_NOTICE = 3,
+    SRVLUA_LOG_WARNING = 4,
+    SRVLUA_LOG_ERROR = 5,
+    SRVLUA_LOG_NONE = 6
+};
+
+/* What the calling process is to the server. Values are bits so that sets of them can be written. */
+enum srvlua_role {
+    SRVLUA_ROLE_BEFORE = 1,  /* start() was not entered yet */
+    SRVLUA_ROLE_MASTER = 2,  /* PROCESS: the process that called start() */
+    SRVLUA_ROLE_MANAGER = 4, /* forks and supervises; BASE with more than one process: the one that called start() */
+    SRVLUA_ROLE_WORKER = 8,
+    SRVLUA_ROLE_TASK = 16,
+    SRVLUA_ROLE_USER = 32,
+    SRVLUA_ROLE_AFTER = 64 /* start() has returned */
+};
+
+/* Codes of failures; below 500 they are errno values. One table with names and texts: srvlua_error_table(). */
+enum srvlua_error {
+    SRVLUA_ERROR_MALLOC_FAIL = 501,
+    SRVLUA_ERROR_SYSTEM_CALL_FAIL = 502,
+    SRVLUA_ERROR_NAME_TOO_LONG = 504,
+    SRVLUA_ERROR_INVALID_PARAMS = 505,
+    SRVLUA_ERROR_QUEUE_FULL = 506,
+    SRVLUA_ERROR_OPERATION_NOT_SUPPORT = 507,
+    SRVLUA_ERROR_PROTOCOL_ERROR = 508,
+    SRVLUA_ERROR_WRONG_OPERATION = 509,
+    SRVLUA_ERROR_NO_PAYLOAD = 550,
+    SRVLUA_ERROR_FILE_EMPTY = 702,
+    SRVLUA_ERROR_DNSLOOKUP_RESOLVE_FAILED = 711,
+    SRVLUA_ERROR_DNSLOOKUP_RESOLVE_TIMEOUT = 712,
+    SRVLUA_ERROR_UNREGISTERED_SIGNAL = 721,
+    SRVLUA_ERROR_BAD_HOST_ADDR = 722,
+    SRVLUA_ERROR_BAD_PORT = 723,
+    SRVLUA_ERROR_BAD_SOCKET_TYPE = 724,
+    SRVLUA_ERROR_SESSION_CLOSED_BY_SERVER = 1001,
+    SRVLUA_ERROR_SESSION_CLOSED_BY_CLIENT = 1002,
+    SRVLUA_ERROR_SESSION_CLOSING = 1003,
+    SRVLUA_ERROR_SESSION_CLOSED = 1004,
+    SRVLUA_ERROR_SESSION_NOT_EXIST = 1005,
+    SRVLUA_ERROR_SESSION_INVALID_ID = 1006,
+    SRVLUA_ERROR_SESSION_DISCARD_TIMEOUT_DATA = 1007,
+    SRVLUA_ERROR_OUTPUT_BUFFER_OVERFLOW = 1008,
+    SRVLUA_ERROR_OUTPUT_SEND_YIELD = 1009,
+    SRVLUA_ERROR_PACKAGE_LENGTH_TOO_LARGE = 1201,
+    SRVLUA_ERROR_DATA_LENGTH_TOO_LARGE = 1202,
+    SRVLUA_ERROR_PACKAGE_LENGTH_NOT_FOUND = 1203,
+    SRVLUA_ERROR_PACKAGE_MALFORMED_DATA = 1204,
+    SRVLUA_ERROR_TASK_PACKAGE_TOO_BIG = 2001,
+    SRVLUA_ERROR_TASK_DISPATCH_FAIL = 2002,
+    SRVLUA_ERROR_TASK_TIMEOUT = 2003,
+    SRVLUA_ERROR_HTTP_CONFLICT_HEADER = 7105,
+    SRVLUA_ERROR_HTTP_CONTEXT_UNAVAILABLE = 7106,
+    SRVLUA_ERROR_WEBSOCKET_BAD_OPCODE = 8502,
+    SRVLUA_ERROR_WEBSOCKET_UNCONNECTED = 8503,
+    SRVLUA_ERROR_WEBSOCKET_PACK_FAILED = 8505,
+    SRVLUA_ERROR_SERVER_MUST_CREATED_BEFORE_CLIENT = 9001,
+    SRVLUA_ERROR_SERVER_TOO_MANY_SOCKET = 9002,
+    SRVLUA_ERROR_SERVER_WORKER_TERMINATED = 9003,
+    SRVLUA_ERROR_SERVER_INVALID_LISTEN_PORT = 9004,
+    SRVLUA_ERROR_SERVER_TOO_MANY_LISTEN_PORT = 9005,
+    SRVLUA_ERROR_SERVER_PIPE_BUFFER_FULL = 9006,
+    SRVLUA_ERROR_SERVER_NO_IDLE_WORKER = 9007,
+    SRVLUA_ERROR_SERVER_ONLY_START_ONE = 9008,
+    SRVLUA_ERROR_SERVER_SEND_IN_MASTER = 9009,
+    SRVLUA_ERROR_SERVER_INVALID_COMMAND = 9012,
+    SRVLUA_ERROR_SERVER_IS_NOT_REGULAR_FILE = 9013,
+    SRVLUA_ERROR_SERVER_SEND_TO_WORKER_TIMEOUT = 9014,
+    SRVLUA_ERROR_SERVER_INVALID_CALLBACK = 9015,
+    SRVLUA_ERROR_SERVER_WORKER_EXIT_TIMEOUT = 9101,
+    SRVLUA_ERROR_CO_OUT_OF_COROUTINE = 10001,
+    SRVLUA_ERROR_CO_NOT_EXISTS = 10016
+};
+
+/* Outcome of a call that failed: the code that the call returned negated, and a text for humans. */
+struct srvlua_status {
+    int code;
+    char message[256];
+};
+
+struct srvlua_error_entry {
+    const char *name; /* without ERROR_, e.g. "SESSION_CLOSED"; NULL ends the table */
+    int code;
+    const char *text;
+};
+
+/* The one table of codes >= 500, ascending, ended by a NULL name. Any process, any time. */
+SRVLUA_API const struct srvlua_error_entry *srvlua_error_table(void);
+/* Text of an errno value or of a code of the table; never NULL. Not thread-safe for errno values. */
+SRVLUA_API const char *srvlua_strerror(int code);
+
+/* ------------------------------------------------------------------------------------------------------- events */
+
+enum srvlua_event {
+    SRVLUA_ON_START,
+    SRVLUA_ON_SHUTDOWN,
+    SRVLUA_ON_BEFORE_SHUTDOWN,
+    SRVLUA_ON_MANAGER_START,
+    SRVLUA_ON_MANAGER_STOP,
+    SRVLUA_ON_WORKER_START,
+    SRVLUA_ON_WORKER_STOP,
+    SRVLUA_ON_WORKER_EXIT,
+    SRVLUA_ON_WORKER_ERROR,
+    SRVLUA_ON_BEFORE_RELOAD,
+    SRVLUA_ON_AFTER_RELOAD,
+    SRVLUA_ON_TASK,
+    SRVLUA_ON_FINISH,
+    SRVLUA_ON_PIPE_MESSAGE,
+    SRVLUA_ON_CONNECT, /* from here on the events belong to a port */
+    SRVLUA_ON_RECEIVE,
+    SRVLUA_ON_PACKET,
+    SRVLUA_ON_CLOSE,
+    SRVLUA_ON_BUFFER_FULL,
+    SRVLUA_ON_BUFFER_EMPTY,
+    SRVLUA_ON_REQUEST,
+    SRVLUA_ON_HANDSHAKE,
+    SRVLUA_ON_BEFORE_HANDSHAKE_RESPONSE,
+    SRVLUA_ON_OPEN,
+    SRVLUA_ON_MESSAGE,
+    SRVLUA_ON_DISCONNECT,
+    SRVLUA_EVENT_COUNT
+};
+
+/* What a callback is told. Only the members named for its event are set; pointers are valid during the call only. */
+struct srvlua_event_data {
+    enum srvlua_event event;
+    int worker_id;         /* workerStart/Stop/Exit/Error: id of that process */
+    int64_t fd;            /* connection events: session id */
+    int reactor_id;        /* connect, receive, close: reactor (BASE: worker); close: -1 = closed by the server */
+    srvlua_port *port;     /* connection and packet events */
+    const void *data;      /* receive, packet */
+    size_t length;         /* bytes at data */
+    double dispatch_time;  /* receive, packet: when the data was read, seconds since the epoch; 0 else */
+    const char *address;   /* packet: sender's IP text, or unix path ("" if unbound) */
+    int peer_port;         /* packet: sender's port; -1 for unix */
+    int server_socket;     /* packet: descriptor of the listener, for srvlua_sendto */
+    int server_port;       /* packet: port number of the listener; 0 for unix */
+    int worker_pid;        /* workerError */
+    int wait_status;       /* workerError: raw wait status */
+    int exit_code;         /* workerError: 0..255 */
+    int signal;            /* workerError: signal that ended it, or 0 */
+    int ok;                /* afterReload: 0 = at least one new process failed */
+};
+
+/* Returns 0, or nonzero if the callback failed with an error that it could not handle; that is counted in stats() and
+ * treated as `exit_on_error` and events.md 1 say (workerStart: the process is given up). */
+typedef int (*srvlua_callback)(srvlua_server *server, const struct srvlua_event_data *data, void *user_data);
+
+/* Number of an event name, case-insensitive, without "on"; -1 if unknown. */
+SRVLUA_API int srvlua_event_from_name(const char *name);
+/* Canonical name of an event ("workerStart"). */
+SRVLUA_API const char *srvlua_event_name(enum srvlua_event event);
+/* 1 if the event is stored per port (connect, receive, packet, close, ...), 0 if per server. */
+SRVLUA_API int srvlua_event_is_port_level(enum srvlua_event event);
+
+/* ----------------------------------------------------------------------------------------------------- settings */
+
+enum srvlua_value_type {
+    SRVLUA_VALUE_NIL,
+    SRVLUA_VALUE_BOOLEAN,
+    SRVLUA_VALUE_NUMBER,
+    SRVLUA_VALUE_STRING,
+    SRVLUA_VALUE_LIST, /* entries without key */
+    SRVLUA_VALUE_MAP,  /* entries with key */
+    SRVLUA_VALUE_FUNCTION,
+    SRVLUA_VALUE_OTHER /* a kind of value that no setting takes; `string` names it */
+};
+
+/* A setting's value as the caller has it. Strings need not end with NUL; nothing is kept by reference. */
+struct srvlua_value {
+    enum srvlua_value_type type;
+    int boolean;
+    double number;
+    const char *string;
+    size_t length; /* bytes at string, or entries */
+    const struct srvlua_setting *entries;
+    const void *function; /* FUNCTION: a C function of the type that the setting names, or bytecode at `string` */
+};
+
+struct srvlua_setting {
+    const char *name; /* NULL in lists */
+    struct srvlua_value value;
+};
+
+/* ---------------------------------------------------------------------------------------------- life of a server */
+
+/* Makes a server and binds its primary port (methods.md 3).
+ * host: IPv4/IPv6 literal, host name or unix path, at most 107 bytes; port: 0..65535, 0 = the kernel picks;
+ * mode: SRVLUA_BASE or SRVLUA_PROCESS; type: enum srvlua_socket_type.
+ * Returns NULL and fills *status on failure; EADDRINUSE is kept and reported by srvlua_start(). Before start. */
+SRVLUA_API srvlua_server *srvlua_new(const char *host, int port, int mode, int type, struct srvlua_status *status);
+/* Frees a server that is not running, closing its sockets. NULL is fine. */
+SRVLUA_API void srvlua_free(srvlua_server *server);
+
+/* Changes settings, all or none (settings.md 0). Unknown names are logged with the nearest known one and ignored.
+ * Before start; else -509. A bad value: -505 with the message `bad setting 'NAME': expected ..., got ...`. */
+SRVLUA_API int srvlua_set(srvlua_server *server, const struct srvlua_setting *settings, size_t count,
+                          struct srvlua_status *status);
+/* Reads the effective value of a setting, e.g. "worker_num", after start() derived it. -505: unknown name. The string
+ * belongs to the server. Any process, any time. */
+SRVLUA_API int srvlua_get_setting(srvlua_server *server, const char *name, struct srvlua_value *value);
+/* The names that start() adds to Lua's server.setting, ended by NULL (settings.md 0.1). */
+SRVLUA_API const char *const *srvlua_effective_settings(void);
+
+/* Registers, replaces (or with NULL removes) a callback. Port-level events go to the primary port. Before start. */
+SRVLUA_API int srvlua_on(srvlua_server *server, enum srvlua_event event, srvlua_callback callback, void *user_data,
+                         struct srvlua_status *status);
+
+/* Adds a listener (methods.md 3); *port stays valid as long as the server. Before start.
+ * Failures: 9004 port range, 9005 too many, 504 host too long, 724 type, errno of bind. */
+SRVLUA_API int srvlua_add_listener(srvlua_server *server, const char *host, int port_number, int type, srvlua_port **port,
+                                   struct srvlua_status *status);
+
+/* Runs the server. Returns 0 after an orderly shutdown, -code if it could not start or its manager died (9003).
+ * Child processes never return from here. */
+SRVLUA_API int srvlua_start(srvlua_server *server, struct srvlua_status *status);
+/* The checks of srvlua_start() only: settings, callbacks, files. A taken address is no fault here. Before start. */
+SRVLUA_API int srvlua_check(srvlua_server *server, struct srvlua_status *status);
+
+/* --------------------------------------------------------------------------------------------------------- ports */
+
+struct srvlua_port_info {
+    const char *host; /* as given, or as the kernel says */
+    int port;         /* 0 for unix */
+    int type;         /* enum srvlua_socket_type without the SSL bit */
+    int ssl;          /* 1 with TLS */
+    int socket;       /* descriptor of the listener, -1 if not open */
+};
+
+/* Number of ports; port 0 is the primary one. */
+SRVLUA_API size_t srvlua_port_count(const srvlua_server *server);
+SRVLUA_API srvlua_port *srvlua_get_port(const srvlua_server *server, size_t index);
+SRVLUA_API void srvlua_port_get_info(const srvlua_port *port, struct srvlua_port_info *info);
+/* Port settings; ends the inheritance of the primary port's (settings.md 0.2). Before start. */
+SRVLUA_API int srvlua_port_set(srvlua_port *port, const struct srvlua_setting *settings, size_t count,
+                               struct srvlua_status *status);
+SRVLUA_API int srvlua_port_on(srvlua_port *port, enum srvlua_event event, srvlua_callback callback, void *user_data,
+                              struct srvlua_status *status);
+/* Live connections of one port (BASE: of this process's own). Running. */
+SRVLUA_API int64_t srvlua_port_connection_count(srvlua_port *port);
+
+/* ------------------------------------------------------------------------------------------- process and identity */
+
+SRVLUA_API enum srvlua_role srvlua_get_role(const srvlua_server *server);
+SRVLUA_API int srvlua_get_mode(const srvlua_server *server);
+/* Id of this event or task worker, user processes and all others: -1. */
+SRVLUA_API int srvlua_get_worker_id(const srvlua_server *server);
+/* Pid of a process by id (-1: this worker). -505 unknown id or not in a worker; -509 before start. */
+SRVLUA_API int srvlua_get_worker_pid(srvlua_server *server, int worker_id, struct srvlua_status *status);
+/* enum srvlua_worker_status of a worker (-1: this one); -505 unknown. */
+SRVLUA_API int srvlua_get_worker_status(srvlua_server *server, int worker_id, struct srvlua_status *status);
+SRVLUA_API int srvlua_get_manager_pid(const srvlua_server *server); /* 0: none */
+SRVLUA_API int srvlua_get_master_pid(const srvlua_server *server);  /* BASE: pid of worker 0; 0 before start */
+/* Code of the last failed call in this process, 0 if none. */
+SRVLUA_API int srvlua_last_error(const srvlua_server *server);
+/* Remembers a failure that the caller found itself, as if a call here had returned it. Returns -code. */
+SRVLUA_API int srvlua_fail(srvlua_server *server, struct srvlua_status *status, int code, const char *format, ...)
+    SRVLUA_PRINTF(4, 5);
+
+/* Graceful restart of the workers, asked of the manager (methods.md 4). */
+SRVLUA_API int srvlua_reload(srvlua_server *server, int only_task_workers, struct srvlua_status *status);
+/* Stops a worker, -1 = this one (methods.md 4); wait_event: leave only when its loop is empty. */
+SRVLUA_API int srvlua_stop(srvlua_server *server, int worker_id, int wait_event, struct srvlua_status *status);
+/* Asks for an orderly shutdown. Any process; asynchronous. */
+SRVLUA_API int srvlua_shutdown(srvlua_server *server, struct srvlua_status *status);
+/* To be called before a worker ends by exit() in a callback: hands over what send() accepted. No effect elsewhere. */
+SRVLUA_API void srvlua_flush(srvlua_server *server);
+
+/* --------------------------------------------------------------------------------------------------- connections */
+
+struct srvlua_client_info {
+    int server_port, server_fd, socket_fd, socket_type, remote_port, reactor_id;
+    const char *remote_ip; /* points into this struct */
+    int64_t connect_time;
+    double last_recv_time, last_send_time, last_dispatch_time;
+    int close_errno;
+    int64_t recv_queued_bytes, send_queued_bytes;
+    int has_uid;
+    uint32_t uid;
+    int worker_id; /* -1 unless dispatch_mode 8 */
+    char address[112];
+};
+
+/* Queues data for a client. 0 = accepted. Any process. Failures: methods.md 7, 2.1. */
+SRVLUA_API int srvlua_send(srvlua_server *server, int64_t fd, const void *data, size_t length,
+                           struct srvlua_status *status);
+/* Queues a part of a file; length 0 = to its end. Not in the master (9009). */
+SRVLUA_API int srvlua_sendfile(srvlua_server *server, int64_t fd, const char *path, int64_t offset, int64_t length,
+                               struct srvlua_status *status);
+/* Sends a datagram from a listening datagram socket (-1: the last added of the family). address: IP text or unix path
+ * beginning with '/'; port is ignored for paths. */
+SRVLUA_API int srvlua_sendto(srvlua_server *server, const char *address, int port, const void *data, size_t length,
+                             int server_socket, struct srvlua_status *status);
+/* BASE worker, own connection: blocks until the kernel has all bytes. */
+SRVLUA_API int srvlua_sendwait(srvlua_server *server, int64_t fd, const void *data, size_t length,
+                               struct srvlua_status *status);
+/* Closes a connection after its queue is flushed, or at once with `reset` (methods.md 6). In the owning worker the close
+ * callback runs before this returns. */
+SRVLUA_API int srvlua_close(srvlua_server *server, int64_t fd, int reset, struct srvlua_status *status);
+/* 1 if the connection is live and not closing, else 0. Never fails. */
+SRVLUA_API int srvlua_exist(srvlua_server *server, int64_t fd);
+SRVLUA_API int srvlua_pause(srvlua_server *server, int64_t fd, struct srvlua_status *status);
+SRVLUA_API int srvlua_resume(srvlua_server *server, int64_t fd, struct srvlua_status *status);
+SRVLUA_API int srvlua_confirm(srvlua_server *server, int64_t fd, struct srvlua_status *status);
+SRVLUA_API int srvlua_protect(srvlua_server *server, int64_t fd, int is_protected, struct srvlua_status *status);
+SRVLUA_API int srvlua_bind(srvlua_server *server, int64_t fd, int64_t uid, struct srvlua_status *status);
+/* Ids of connections idle for longer than their port allows, ascending; closes them if asked. *ids is malloc'ed and the
+ * caller's. Returns their number, or -507 without heartbeat settings. */
+SRVLUA_API int64_t srvlua_heartbeat(srvlua_server *server, int close_them, int64_t **ids, struct srvlua_status *status);
+SRVLUA_API int srvlua_get_client_info(srvlua_server *server, int64_t fd, int ignore_error, struct srvlua_client_info *info,
+                                      struct srvlua_status *status);
+/* At most page_size (1..100) ids above start_fd, ascending, into ids. Returns their number. */
+SRVLUA_API int srvlua_get_client_list(srvlua_server *server, int64_t start_fd, int64_t page_size, int64_t *ids,
+                                      struct srvlua_status *status);
+/* All live ids, ascending, of one port or (NULL) of all. *ids is malloc'ed and the caller's. Returns their number. */
+SRVLUA_API int64_t srvlua_get_client_ids(srvlua_server *server, const srvlua_port *port, int64_t **ids,
+                                         struct srvlua_status *status);
+
+/* ---------------------------------------------------------------------------------------------- statistics, log */
+
+struct srvlua_stat {
+    const char *name;
+    int64_t value;
+};
+
+/* Fills up to `max` counters (methods.md 10); returns their number, or -509 when not running. 64 are enough. */
+SRVLUA_API int srvlua_stats(srvlua_server *server, struct srvlua_stat *stats, size_t max, struct srvlua_status *status);
+/* Id of the timer that writes stats_file in this process, 0 if none. */
+SRVLUA_API int64_t srvlua_stats_timer(const srvlua_server *server);
+/* Keeps the number of live coroutines of this process (a language binding reports each change). */
+SRVLUA_API void srvlua_count_coroutines(srvlua_server *server, int change);
+/* Reports an error that no callback return value could carry (a resumed coroutine): counted, exit_on_error applies. */
+SRVLUA_API void srvlua_callback_failed(srvlua_server *server);
+/* One line through the server's log. Any process, any time. Text longer than about 64 KiB is cut. */
+SRVLUA_API void srvlua_log(srvlua_server *server, enum srvlua_log_level level, const char *format, ...) SRVLUA_PRINTF(3, 4);
+
+/* ----------------------------------------------------------------------------------------------- loop and timers */
+
+/* The event loop of the calling process, NULL where there is none (before start, after it, in a process without one). */
+SRVLUA_API srvlua_loop *srvlua_get_loop(srvlua_server *server);
+
+/* Returns 0, or nonzero for an unhandled error (as srvlua_callback). */
+typedef int (*srvlua_timer_callback)(srvlua_loop *loop, int64_t timer_id, void *user_data);
+
+struct srvlua_timer_info {
+    int64_t exec_msec;  /* due time relative to the start of the process's timers */
+    int64_t exec_count; /* how often it fired */
+    int64_t interval;   /* milliseconds; 0 = fires once */
+    int64_t round;
+    int removed;
+};
+
+/* Adds a timer that fires after `ms` >= 1 milliseconds, once or (repeat) again and again, keeping its phase.
+ * `release` (may be NULL) is called with user_data when the timer is gone for good, also when the loop ends.
+ * Returns its id (1, 2, 3 ... per process) or -code: 505 for ms < 1. */
+SRVLUA_API int64_t srvlua_timer_add(srvlua_loop *loop, int64_t ms, int repeat, srvlua_timer_callback callback,
+                                    void *user_data, void (*release)(void *user_data));
+/* 0, or -505: unknown or finished. Legal inside the timer's own callback. */
+SRVLUA_API int srvlua_timer_clear(srvlua_loop *loop, int64_t timer_id);
+/* Clears all timers made by srvlua_timer_add; returns -505 if there never was one. */
+SRVLUA_API int srvlua_timer_clear_all(srvlua_loop *loop);
+/* 1 and *info (may be NULL) if the timer is there, else 0. */
+SRVLUA_API int srvlua_timer_get_info(srvlua_loop *loop, int64_t timer_id, struct srvlua_timer_info *info);
+/* Ids of live timers, ascending: fills up to max, returns how many there are. */
+SRVLUA_API size_t srvlua_timer_list(srvlua_loop *loop, int64_t *ids, size_t max);
+struct srvlua_timer_stats {
+    int initialized;
+    int64_t num, round;
+};
+SRVLUA_API void srvlua_timer_get_stats(srvlua_loop *loop, struct srvlua_timer_stats *stats);
+
+/* Runs callback(loop, 0, user_data) once, at the end of the current loop turn, in the order of the calls. */
+SRVLUA_API int srvlua_defer(srvlua_loop *loop, srvlua_timer_callback callback, void *user_data);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,75 @@
+/* chunk.c: payloads larger than one record, put together again by (source, type, id). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "ipc/ipc_internal.h"
+
+#define PARTIAL_MAX ((size_t)1 << 31) /* no sender makes more; a corrupt one must not exhaust the receiver */
+
+static struct sv_partial **find(struct sv_endpoint *endpoint, uint32_t source, const struct sv_record *record) {
+    struct sv_partial **link = &endpoint->partials;
+    while (*link && !((*link)->source == source && (*link)->id == record->id && (*link)->type == record->type))
+        link = &(*link)->next;
+    return link;
+}
+
+void sv_chunk_free(struct sv_partial *whole) {
+    free(whole->data);
+    free(whole);
+}
+
+static bool append(struct sv_partial *partial, const unsigned char *data, uint32_t length) {
+    size_t needed = partial->length + length;
+    if (needed > PARTIAL_MAX) return false;
+    if (needed > partial->capacity) {
+        size_t capacity = partial->capacity ? partial->capacity * 2 : 4 * SV_CHUNK_MAX;
+        if (capacity < needed) capacity = needed;
+        unsigned char *grown = realloc(partial->data, capacity);
+        if (!grown) return false;
+        partial->data = grown;
+        partial->capacity = capacity;
+    }
+    memcpy(partial->data + partial->length, data, length);
+    partial->length = needed;
+    return true;
+}
+
+bool sv_chunk_add(struct sv_endpoint *endpoint, uint32_t source, const struct sv_record *record, struct sv_partial **whole) {
+    struct sv_partial **link = find(endpoint, source, record);
+    if (record->flags & SV_RECORD_FIRST) {
+        if (*link) { /* its sender died in the middle of the last one */
+            (*link)->length = 0;
+        } else {
+            struct sv_partial *fresh = calloc(1, sizeof *fresh);
+            if (!fresh) return false;
+            fresh->source = source;
+            fresh->id = record->id;
+            fresh->type = record->type;
+            *link = fresh;
+        }
+    }
+    struct sv_partial *partial = *link;
+    if (!partial) return false;
+    if (!append(partial, record->payload, record->length)) {
+        *link = partial->next;
+        sv_chunk_free(partial);
+        return false;
+    }
+    if (!(record->flags & SV_RECORD_LAST)) return false;
+    *link = partial->next;
+    *whole = partial;
+    return true;
+}
+
+void sv_forget_partials(struct sv_endpoint *endpoint, uint32_t source) {
+    struct sv_partial **link = &endpoint->partials;
+    while (*link) {
+        struct sv_partial *partial = *link;
+        if (partial->source != source) {
+            link = &partial->next;
+            continue;
+        }
+        *link = partial->next;
+        sv_chunk_free(partial);
+    }
+}

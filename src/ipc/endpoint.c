@@ -1,0 +1,447 @@
+/* endpoint.c: see endpoint.h. Chunked payloads are reassembled in chunk.c, descriptors travel in fd_channel.c. */
+#include "ipc/endpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "ipc/ipc_internal.h"
+
+#define ARENA_LIMIT ((size_t)64 << 30)
+
+/* ---------------------------------------------------------------------------------------------------- layout */
+
+static size_t inbox_bytes(uint32_t endpoints) {
+    return sv_cache_lines(sizeof(struct sv_inbox) + (endpoints + 63) / 64 * 8);
+}
+
+size_t sv_ipc_bytes(uint32_t reactors, uint32_t workers, uint32_t slots, const struct sv_ipc_sizes *sizes) {
+    size_t endpoints = 2 + reactors + 2 * (size_t)slots;
+    size_t fixed = sv_cache_lines(endpoints * endpoints * sizeof(uint32_t)) + endpoints * inbox_bytes((uint32_t)endpoints);
+    size_t hot = 4 * (size_t)reactors * workers * sv_ring_bytes(sizes->worker_ring);
+    size_t tasks = 8 * (size_t)workers * (slots - workers) * sv_ring_bytes(sizes->task_ring);
+    size_t others = endpoints * endpoints * sv_ring_bytes(sizes->message_ring);
+    size_t rings = hot + tasks + others;
+    return fixed + (rings < ARENA_LIMIT ? rings : ARENA_LIMIT);
+}
+
+static int open_channels(struct sv_ipc *ipc) {
+    for (uint32_t i = 0; i < ipc->endpoints; i++) {
+        ipc->bells[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        if (ipc->bells[i] < 0) return -errno;
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ipc->fd_channels[i])) return -errno;
+    }
+    return 0;
+}
+
+int sv_ipc_init(struct sv_ipc *ipc, struct sv_arena *arena, bool is_process_mode, uint32_t reactors, uint32_t workers,
+                uint32_t slots, const struct sv_ipc_sizes *sizes) {
+    uint32_t endpoints = 2 + reactors + 2 * slots;
+    *ipc = (struct sv_ipc){.arena = arena,
+                           .reactors = reactors,
+                           .slots = slots,
+                           .workers = workers,
+                           .endpoints = endpoints,
+                           .is_process_mode = is_process_mode,
+                           .sizes = *sizes,
+                           .inbox_bytes = inbox_bytes(endpoints)};
+    ipc->directory = sv_arena_alloc(arena, (size_t)endpoints * endpoints * sizeof(uint32_t));
+    ipc->inboxes = sv_arena_alloc(arena, endpoints * ipc->inbox_bytes);
+    ipc->bells = malloc(endpoints * sizeof *ipc->bells);
+    ipc->fd_channels = malloc(endpoints * sizeof *ipc->fd_channels);
+    if (!ipc->directory || !ipc->inboxes || !ipc->bells || !ipc->fd_channels) {
+        free(ipc->bells);
+        free(ipc->fd_channels);
+        ipc->bells = NULL;
+        ipc->fd_channels = NULL;
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < endpoints; i++) ipc->bells[i] = ipc->fd_channels[i][0] = ipc->fd_channels[i][1] = -1;
+    int result = open_channels(ipc);
+    if (result) sv_ipc_close(ipc);
+    return result;
+}
+
+void sv_ipc_close(struct sv_ipc *ipc) {
+    if (!ipc->bells) return;
+    for (uint32_t i = 0; i < ipc->endpoints; i++) {
+        if (ipc->bells[i] >= 0) close(ipc->bells[i]);
+        for (int end = 0; end < 2; end++)
+            if (ipc->fd_channels[i][end] >= 0) close(ipc->fd_channels[i][end]);
+    }
+    free(ipc->bells);
+    free(ipc->fd_channels);
+    ipc->bells = NULL;
+    ipc->fd_channels = NULL;
+}
+
+void sv_ring_all_bells(const struct sv_ipc *ipc) {
+    uint64_t one = 1;
+    for (uint32_t i = 0; i < ipc->endpoints; i++) {
+        struct sv_inbox *inbox = sv_inbox_of(ipc, i);
+        atomic_store(&inbox->look_everywhere, 1);
+        if (!atomic_exchange(&inbox->sleeping, 0)) continue;
+        ssize_t written = write(ipc->bells[i], &one, sizeof one);
+        (void)written; /* EAGAIN: rung 2^64 - 2 times already */
+    }
+}
+
+struct sv_ring *sv_ipc_ring(const struct sv_ipc *ipc, uint32_t to, uint32_t from) {
+    uint32_t place = atomic_load_explicit(&ipc->directory[to * ipc->endpoints + from], memory_order_acquire);
+    return place ? (struct sv_ring *)(ipc->arena->base + (size_t)place * SV_CACHE_LINE) : NULL;
+}
+
+static bool is_reactor(const struct sv_ipc *ipc, uint32_t endpoint) {
+    return endpoint >= 2 && endpoint < 2 + ipc->reactors;
+}
+
+static bool is_event_worker(const struct sv_ipc *ipc, uint32_t endpoint) {
+    return endpoint >= 2 + ipc->reactors && endpoint < 2 + ipc->reactors + 2 * ipc->workers;
+}
+
+static bool is_other_process(const struct sv_ipc *ipc, uint32_t endpoint) {
+    return endpoint >= 2 + ipc->reactors + 2 * ipc->workers;
+}
+
+static uint32_t ring_size(const struct sv_ipc *ipc, uint32_t to, uint32_t from) {
+    if ((is_reactor(ipc, to) && is_event_worker(ipc, from)) || (is_event_worker(ipc, to) && is_reactor(ipc, from)))
+        return ipc->sizes.worker_ring;
+    if ((is_other_process(ipc, to) && is_event_worker(ipc, from)) || (is_event_worker(ipc, to) && is_other_process(ipc, from)))
+        return ipc->sizes.task_ring;
+    return ipc->sizes.message_ring;
+}
+
+/* The producer makes the ring; nobody else writes this directory entry. */
+static struct sv_ring *make_ring(const struct sv_ipc *ipc, uint32_t to, uint32_t from) {
+    uint32_t size = ring_size(ipc, to, from);
+    struct sv_ring *ring = sv_arena_alloc(ipc->arena, sv_ring_bytes(size));
+    if (!ring) return NULL;
+    sv_ring_init(ring, size);
+    uint32_t place = (uint32_t)((size_t)((unsigned char *)ring - ipc->arena->base) / SV_CACHE_LINE);
+    atomic_store_explicit(&ipc->directory[to * ipc->endpoints + from], place, memory_order_release);
+    return ring;
+}
+
+/* -------------------------------------------------------------------------------------------------- endpoint */
+
+int sv_endpoint_open(struct sv_endpoint *endpoint, const struct sv_ipc *ipc, uint32_t id) {
+    uint32_t count = ipc->endpoints;
+    *endpoint = (struct sv_endpoint){.ipc = ipc, .id = id, .inbox = sv_inbox_of(ipc, id), .next_tag = 1};
+    endpoint->writers = calloc(count, sizeof *endpoint->writers);
+    endpoint->readers = calloc(count, sizeof *endpoint->readers);
+    endpoint->unkicked = calloc(count, sizeof *endpoint->unkicked);
+    endpoint->kick_list = calloc(count, sizeof *endpoint->kick_list);
+    endpoint->pending = calloc((count + 63) / 64, sizeof *endpoint->pending);
+    endpoint->held = calloc((count + 63) / 64, sizeof *endpoint->held);
+    if (!endpoint->writers || !endpoint->readers || !endpoint->unkicked || !endpoint->kick_list || !endpoint->pending ||
+        !endpoint->held) {
+        sv_endpoint_close(endpoint);
+        return -ENOMEM;
+    }
+    atomic_store(&endpoint->inbox->sleeping, 0);
+    atomic_store(&endpoint->inbox->look_everywhere, 1); /* what came for a predecessor is ours now */
+    return 0;
+}
+
+void sv_endpoint_close(struct sv_endpoint *endpoint) {
+    while (endpoint->partials) {
+        struct sv_partial *partial = endpoint->partials;
+        endpoint->partials = partial->next;
+        free(partial->data);
+        free(partial);
+    }
+    for (size_t i = 0; i < endpoint->stray_count; i++) close(endpoint->strays[i].fd);
+    free(endpoint->strays);
+    free(endpoint->writers);
+    free(endpoint->readers);
+    free(endpoint->unkicked);
+    free(endpoint->kick_list);
+    free(endpoint->pending);
+    free(endpoint->held);
+    *endpoint = (struct sv_endpoint){0};
+}
+
+/* --------------------------------------------------------------------------------------------------- sending */
+
+struct sv_ring_writer *sv_writer_to(struct sv_endpoint *endpoint, uint32_t to) {
+    struct sv_ring_writer *writer = &endpoint->writers[to];
+    if (writer->ring) return writer;
+    struct sv_ring *ring = sv_ipc_ring(endpoint->ipc, to, endpoint->id);
+    if (!ring) ring = make_ring(endpoint->ipc, to, endpoint->id);
+    if (!ring) return NULL;
+    sv_ring_writer_attach(writer, ring, endpoint->consumed, endpoint->consumed_context);
+    return writer;
+}
+
+uint32_t sv_max_payload_to(struct sv_endpoint *endpoint, uint32_t to) {
+    uint32_t most = sv_ring_max_payload(ring_size(endpoint->ipc, to, endpoint->id));
+    return most < SV_CHUNK_MAX ? most : SV_CHUNK_MAX;
+}
+
+void sv_kick(struct sv_endpoint *endpoint, uint32_t to) {
+    struct sv_inbox *peer = sv_inbox_of(endpoint->ipc, to);
+    endpoint->unkicked[to] = 0;
+    uint64_t bit = UINT64_C(1) << (endpoint->id & 63);
+    _Atomic uint64_t *word = &peer->dirty[endpoint->id >> 6];
+    if (!(atomic_load(word) & bit)) atomic_fetch_or(word, bit);
+    atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in sv_fall_asleep */
+    if (atomic_load_explicit(&peer->sleeping, memory_order_relaxed) && atomic_exchange(&peer->sleeping, 0)) {
+        uint64_t one = 1;
+        ssize_t written = write(endpoint->ipc->bells[to], &one, sizeof one);
+        (void)written; /* EAGAIN: rung already */
+    }
+}
+
+void sv_kick_all(struct sv_endpoint *endpoint) {
+    for (uint32_t i = 0; i < endpoint->kick_count; i++)
+        if (endpoint->unkicked[endpoint->kick_list[i]]) sv_kick(endpoint, endpoint->kick_list[i]);
+    endpoint->kick_count = 0;
+}
+
+static void mark_dirty(struct sv_endpoint *endpoint, uint32_t to) {
+    uint32_t waiting = ++endpoint->unkicked[to];
+    if (waiting == 1) {
+        /* an entry whose peer was kicked in between may stand there already; the list has room for each peer once */
+        for (uint32_t i = 0; i < endpoint->kick_count; i++)
+            if (endpoint->kick_list[i] == to) return;
+        endpoint->kick_list[endpoint->kick_count++] = to;
+    } else if (waiting >= SV_KICK_EVERY) {
+        sv_kick(endpoint, to);
+    }
+}
+
+struct sv_record *sv_send_reserve(struct sv_endpoint *endpoint, uint32_t to, uint32_t least, uint32_t *size) {
+    struct sv_ring_writer *writer = sv_writer_to(endpoint, to);
+    return writer ? sv_ring_reserve_between(writer, least, size) : NULL;
+}
+
+void sv_send_filled(struct sv_endpoint *endpoint, uint32_t to, struct sv_record *record) {
+    record->source = endpoint->id;
+    sv_ring_publish(&endpoint->writers[to], record);
+    mark_dirty(endpoint, to);
+}
+
+int sv_send(struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint64_t id, int32_t value, const void *payload,
+            size_t length) {
+    struct sv_ring_writer *writer = sv_writer_to(endpoint, to);
+    if (!writer) return -ENOMEM;
+    if (length > sv_ring_max_payload(writer->size)) return -EMSGSIZE;
+    struct sv_record *record = sv_ring_reserve(writer, (uint32_t)length);
+    if (!record) {
+        sv_kick(endpoint, to);
+        return -EAGAIN;
+    }
+    record->length = (uint32_t)length;
+    record->type = type;
+    record->flags = SV_RECORD_FIRST | SV_RECORD_LAST;
+    record->id = id;
+    record->value = value;
+    record->stamp_ns = 0;
+    if (length) memcpy(record->payload, payload, length);
+    sv_send_filled(endpoint, to, record);
+    return 0;
+}
+
+/* Copies from the concatenation of head and payload. */
+static void copy_part(unsigned char *target, size_t at, size_t count, const void *head, size_t head_length, const void *payload) {
+    if (at < head_length) {
+        size_t part = head_length - at < count ? head_length - at : count;
+        memcpy(target, (const unsigned char *)head + at, part);
+        target += part;
+        at += part;
+        count -= part;
+    }
+    if (count) memcpy(target, (const unsigned char *)payload + (at - head_length), count);
+}
+
+int sv_send_wait(struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint64_t id, int32_t value, const void *head,
+                 size_t head_length, const void *payload, size_t length, int (*wait)(void *context), void *context) {
+    struct sv_ring_writer *writer = sv_writer_to(endpoint, to);
+    if (!writer) return -ENOMEM;
+    size_t total = head_length + length, at = 0;
+    uint32_t most = sv_max_payload_to(endpoint, to);
+    do {
+        uint32_t part = total - at < most ? (uint32_t)(total - at) : most;
+        struct sv_record *record;
+        while (!(record = sv_ring_reserve(writer, part))) {
+            sv_kick_all(endpoint);
+            sv_kick(endpoint, to);
+            if (wait(context)) return -EPIPE;
+        }
+        record->length = part;
+        record->type = type;
+        record->flags = (uint16_t)((at == 0 ? SV_RECORD_FIRST : 0) | (at + part == total ? SV_RECORD_LAST : 0));
+        record->id = id;
+        record->value = value;
+        record->stamp_ns = 0;
+        if (part) copy_part(record->payload, at, part, head, head_length, payload);
+        sv_send_filled(endpoint, to, record);
+        at += part;
+    } while (at < total);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------- receiving */
+
+static struct sv_ring_reader *reader_from(struct sv_endpoint *endpoint, uint32_t from) {
+    struct sv_ring_reader *reader = &endpoint->readers[from];
+    if (reader->ring) return reader;
+    struct sv_ring *ring = sv_ipc_ring(endpoint->ipc, endpoint->id, from);
+    if (!ring) return NULL;
+    sv_ring_reader_attach(reader, ring);
+    return reader;
+}
+
+/* Moves the shared dirty bits into `pending`. */
+static void collect_mail(struct sv_endpoint *endpoint) {
+    uint32_t words = (endpoint->ipc->endpoints + 63) / 64;
+    if (atomic_load_explicit(&endpoint->inbox->look_everywhere, memory_order_relaxed) &&
+        atomic_exchange(&endpoint->inbox->look_everywhere, 0)) {
+        for (uint32_t from = 0; from < endpoint->ipc->endpoints; from++)
+            if (sv_ipc_ring(endpoint->ipc, endpoint->id, from)) {
+                endpoint->pending[from >> 6] |= UINT64_C(1) << (from & 63);
+                endpoint->has_pending = true;
+            }
+    }
+    for (uint32_t i = 0; i < words; i++) {
+        if (!atomic_load_explicit(&endpoint->inbox->dirty[i], memory_order_relaxed)) continue;
+        endpoint->pending[i] |= atomic_exchange(&endpoint->inbox->dirty[i], 0);
+        endpoint->has_pending = true;
+    }
+}
+
+/* The bits of word `i` that may be served now. */
+static uint64_t audible(const struct sv_endpoint *endpoint, uint32_t i) {
+    uint64_t bits = endpoint->pending[i];
+    if (!bits || !endpoint->is_muted) return bits;
+    for (uint32_t reactor = 0; reactor < endpoint->ipc->reactors; reactor++) {
+        uint32_t from = sv_endpoint_of_reactor(reactor);
+        if (from >> 6 == i) bits &= ~(UINT64_C(1) << (from & 63));
+    }
+    return bits;
+}
+
+static void update_has_pending(struct sv_endpoint *endpoint) {
+    uint32_t words = (endpoint->ipc->endpoints + 63) / 64;
+    endpoint->has_pending = false;
+    for (uint32_t i = 0; i < words && !endpoint->has_pending; i++) endpoint->has_pending = audible(endpoint, i) != 0;
+}
+
+void sv_set_muted(struct sv_endpoint *endpoint, bool is_muted) {
+    endpoint->is_muted = is_muted;
+    update_has_pending(endpoint);
+}
+
+bool sv_has_mail(struct sv_endpoint *endpoint) {
+    collect_mail(endpoint);
+    if (endpoint->has_pending && endpoint->is_muted) update_has_pending(endpoint);
+    return endpoint->has_pending;
+}
+
+/* Hands over at most `most` records of one ring; returns how many it took and whether the ring is empty now. */
+static uint32_t receive_ring(struct sv_endpoint *endpoint, uint32_t from, uint32_t most, sv_receiver receiver, void *context,
+                             bool *is_empty) {
+    struct sv_ring_reader *reader = reader_from(endpoint, from);
+    uint32_t count = 0;
+    *is_empty = true;
+    if (!reader) return 0;
+    const struct sv_record *record;
+    while ((record = sv_ring_peek(reader))) {
+        if (count == most || (endpoint->is_muted && is_reactor(endpoint->ipc, from))) {
+            *is_empty = false;
+            break;
+        }
+        count++;
+        struct sv_message message = {.type = record->type,
+                                     .source = from,
+                                     .id = record->id,
+                                     .value = record->value,
+                                     .stamp_ns = record->stamp_ns,
+                                     .payload = record->payload,
+                                     .length = record->length};
+        struct sv_partial *whole = NULL;
+        bool is_complete = true;
+        if ((record->flags & (SV_RECORD_FIRST | SV_RECORD_LAST)) != (SV_RECORD_FIRST | SV_RECORD_LAST)) {
+            is_complete = sv_chunk_add(endpoint, from, record, &whole);
+            if (whole) {
+                message.payload = whole->data;
+                message.length = whole->length;
+                message.owned = &whole->data;
+            }
+        }
+        sv_ring_take(reader, record);
+        if (endpoint->is_deferring_release)
+            endpoint->held[from >> 6] |= UINT64_C(1) << (from & 63);
+        else
+            sv_ring_begin(reader);
+        if (is_complete) receiver(context, &message);
+        if (whole) sv_chunk_free(whole);
+        if (!endpoint->is_deferring_release) sv_ring_release(reader);
+    }
+    if (!endpoint->is_deferring_release && count && sv_ring_is_wanted(reader)) sv_kick(endpoint, from);
+    return count;
+}
+
+uint32_t sv_receive(struct sv_endpoint *endpoint, uint32_t most, sv_receiver receiver, void *context) {
+    if (!sv_has_mail(endpoint)) return 0;
+    uint32_t words = (endpoint->ipc->endpoints + 63) / 64, total = 0;
+    for (uint32_t i = 0; i < words; i++) {
+        uint64_t bits = audible(endpoint, i);
+        while (bits) {
+            uint32_t from = i * 64 + (uint32_t)__builtin_ctzll(bits);
+            uint64_t bit = bits & -bits;
+            bits &= bits - 1;
+            bool is_empty;
+            endpoint->pending[i] &= ~bit;
+            total += receive_ring(endpoint, from, most, receiver, context, &is_empty);
+            if (!is_empty) endpoint->pending[i] |= bit;
+            if (endpoint->is_muted) bits &= audible(endpoint, i); /* a receiver may have handed the inbox over */
+        }
+    }
+    update_has_pending(endpoint);
+    return total;
+}
+
+void sv_receive_from(struct sv_endpoint *endpoint, uint32_t from, sv_receiver receiver, void *context) {
+    bool is_empty;
+    receive_ring(endpoint, from, UINT32_MAX, receiver, context, &is_empty);
+}
+
+void sv_release_held(struct sv_endpoint *endpoint) {
+    uint32_t words = (endpoint->ipc->endpoints + 63) / 64;
+    for (uint32_t i = 0; i < words; i++) {
+        while (endpoint->held[i]) {
+            uint32_t from = i * 64 + (uint32_t)__builtin_ctzll(endpoint->held[i]);
+            endpoint->held[i] &= endpoint->held[i] - 1;
+            sv_ring_release(&endpoint->readers[from]);
+            if (sv_ring_is_wanted(&endpoint->readers[from])) sv_kick(endpoint, from);
+        }
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------- sleeping */
+
+bool sv_fall_asleep(struct sv_endpoint *endpoint) {
+    if (endpoint->has_pending) return false;
+    atomic_store_explicit(&endpoint->inbox->sleeping, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in sv_kick */
+    if (!sv_has_mail(endpoint)) return true;
+    atomic_store_explicit(&endpoint->inbox->sleeping, 0, memory_order_relaxed);
+    return false;
+}
+
+void sv_wake_up(struct sv_endpoint *endpoint) {
+    if (atomic_load_explicit(&endpoint->inbox->sleeping, memory_order_relaxed))
+        atomic_store_explicit(&endpoint->inbox->sleeping, 0, memory_order_relaxed);
+}
+
+void sv_bell_clear(const struct sv_endpoint *endpoint) {
+    uint64_t count;
+    ssize_t got = read(sv_bell_fd(endpoint), &count, sizeof count);
+    (void)got; /* EAGAIN: another look came first */
+}

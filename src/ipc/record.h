@@ -1,0 +1,68 @@
+/* record.h: the kinds of records that cross processes and threads, and what their members mean.
+ *
+ * `id` is the session unless said otherwise; `value`, `stamp_ns` and the payload are named per type. Payloads larger than one
+ * record travel as chunks of the same type and id (flags FIRST and LAST). */
+#ifndef SV_IPC_RECORD_H
+#define SV_IPC_RECORD_H
+
+#include <stdint.h>
+
+#include "shm/ring.h"
+
+enum sv_record_type {
+    /* reactor -> worker: events */
+    SV_RECORD_CONNECT = 1,   /* value: reactor id */
+    SV_RECORD_RECEIVE,       /* value: reactor id; stamp; payload: data */
+    SV_RECORD_PACKET,        /* id: 0; value: port index; stamp; payload: struct sv_packet_head, data */
+    SV_RECORD_CLOSED,        /* value: reactor id, or -1 closed by the server: run the close callback, then answer CLOSE */
+    SV_RECORD_BUFFER_FULL,   /* value: reactor id */
+    SV_RECORD_BUFFER_EMPTY,  /* value: reactor id */
+
+    /* any process -> owner of a connection (reactor, in BASE a worker): orders */
+    SV_RECORD_SEND,          /* payload: data */
+    SV_RECORD_SENDFILE,      /* payload: struct sv_file_head; the open file comes through the fd channel */
+    SV_RECORD_CLOSE,         /* value: enum sv_close_order */
+    SV_RECORD_PAUSE,
+    SV_RECORD_RESUME,
+    SV_RECORD_IDLE_CLOSE,    /* heartbeat(): closes with output discarded, event with reactor id -1 */
+
+    /* acceptor -> reactor */
+    SV_RECORD_ACCEPTED,      /* a claimed session whose os_fd, port and peer are filled in */
+
+    /* supervision; id: process number or 0 */
+    SV_RECORD_QUIESCE,       /* master -> reactors: stop reading and accepting; answered QUIESCED */
+    SV_RECORD_QUIESCED,      /* reactor -> master */
+    SV_RECORD_DRAIN,         /* master -> reactors: workers are gone; flush output until stamp_ns (monotonic), close, end */
+    SV_RECORD_WORKER_DOWN,   /* manager -> connection owners: id: slot, value: parity; that process is dead */
+    SV_RECORD_SWITCH,        /* manager -> reactors: id: slot, value: parity; new work goes to that parity now */
+    SV_RECORD_END,           /* reactor -> worker: nothing more comes from here for this life */
+    SV_RECORD_READY,         /* worker -> manager: id: slot, value: parity; workerStart is done */
+    SV_RECORD_BYE,           /* worker -> manager: id: slot, value: parity; asks to be replaced (max_request, SIGTERM, stop) */
+    SV_RECORD_STOP,          /* any -> worker: value: enum sv_stop_order */
+    SV_RECORD_STOP_ALL,      /* master -> manager: the server shuts down */
+    SV_RECORD_SHUTDOWN,      /* any -> master: shut down, please */
+    SV_RECORD_START_FAILED,  /* manager -> master: value: code; the server cannot go on */
+    SV_RECORD_TYPES
+};
+
+enum sv_close_order {
+    SV_CLOSE_ANSWER = 1, /* the close callback ran (or there is none): flush and close */
+    SV_CLOSE_RESET = 2   /* drop the queue, close with RST */
+};
+
+enum sv_stop_order { SV_STOP_NOW, SV_STOP_WAIT };
+
+struct sv_packet_head { /* in front of a datagram's bytes */
+    int32_t peer_port;  /* -1: unix */
+    int32_t server_socket;
+    uint32_t address_length; /* bytes of text that follow, without NUL; then the datagram */
+    uint32_t reserved;
+};
+
+struct sv_file_head {
+    int64_t offset;
+    int64_t length;
+    uint64_t tag; /* of the descriptor in the fd channel */
+};
+
+#endif

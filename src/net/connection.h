@@ -1,0 +1,77 @@
+/* connection.h: one client connection as its reactor knows it. The state that others see lies in its session.
+ *
+ * Owner: one reactor; nobody else touches it. It is only ever marked as dead (reactor.c, kill) and freed at the end of the loop
+ * turn (reap), because callbacks further up the stack may still hold it. */
+#ifndef SV_NET_CONNECTION_H
+#define SV_NET_CONNECTION_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "net/output.h"
+#include "shm/session.h"
+
+/* Why a socket is not read at the moment; it is read when no bit is set. */
+enum sv_read_block {
+    SV_BLOCK_PAUSED = 1,      /* pause() */
+    SV_BLOCK_UNCONFIRMED = 2, /* enable_delay_receive, until confirm() */
+    SV_BLOCK_RING = 4,        /* the ring to its worker is full */
+    SV_BLOCK_QUEUED = 8,      /* max_queued_bytes */
+    SV_BLOCK_CLOSING = 16,
+    SV_BLOCK_QUIET = 32       /* the server shuts down */
+};
+
+struct sv_link { /* element of a doubly linked list; a head points to itself when empty */
+    struct sv_link *next, *previous;
+};
+
+static inline void sv_list_init(struct sv_link *head) {
+    head->next = head->previous = head;
+}
+static inline bool sv_list_is_empty(const struct sv_link *head) {
+    return head->next == head;
+}
+static inline bool sv_link_is_in(const struct sv_link *link) {
+    return link->next != NULL;
+}
+static inline void sv_list_append(struct sv_link *head, struct sv_link *link) {
+    link->next = head;
+    link->previous = head->previous;
+    head->previous->next = link;
+    head->previous = link;
+}
+static inline void sv_list_remove(struct sv_link *link) {
+    if (!link->next) return;
+    link->next->previous = link->previous;
+    link->previous->next = link->next;
+    link->next = link->previous = NULL;
+}
+
+struct sv_reactor;
+
+struct sv_connection {
+    ev_io io;
+    struct sv_reactor *reactor;
+    struct sv_session *session;
+    uint64_t id;
+    uint16_t port; /* index */
+    uint16_t read_blocks;   /* enum sv_read_block */
+    uint16_t is_above_high : 1, is_dead : 1, is_reset : 1, is_owed_close : 1; /* owed: CLOSED was announced, not answered */
+    uint32_t target;        /* worker that gets its events; UINT32_MAX: chosen per packet */
+    uint64_t write_turn;    /* turn of the last immediate write */
+    struct sv_output output;
+    uint32_t batch_first, batch_last; /* sends of this batch that still lie in a ring: indices + 1 */
+    uint64_t undelivered;   /* bytes in the worker's ring, by our own account (max_queued_bytes) */
+    int64_t active_ns;      /* monotonic: last byte either way (max_idle_time) */
+    int64_t heard_ns;       /* monotonic: last byte received (heartbeat) */
+    struct sv_link all;     /* every connection of the reactor */
+    struct sv_link dirty;   /* flushed at the end of the turn */
+    struct sv_link waiting; /* for space in the ring of its worker */
+    struct sv_link heard;   /* ordered by heard_ns, per port */
+    struct sv_link active;  /* ordered by active_ns, per port */
+};
+
+#define sv_container(link, type, member) ((type *)((char *)(link)-offsetof(type, member)))
+
+#endif

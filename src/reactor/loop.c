@@ -1,0 +1,165 @@
+/* loop.c: see loop.h. */
+#include "reactor/loop.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "reactor/reactor_internal.h"
+
+#define MAIL_ROUNDS 8 /* so that a flood of records does not keep the sockets waiting */
+
+static void run_deferred(struct srvlua_loop *loop) {
+    size_t count = loop->deferred_count; /* what they defer in turn comes in the next pass */
+    for (size_t i = 0; i < count; i++) {
+        struct sv_deferred next = loop->deferred[i];
+        if (next.callback(loop, 0, next.user_data) && loop->hooks.failed) loop->hooks.failed(loop->hooks.context);
+    }
+    if (!count) return;
+    loop->deferred_count -= count;
+    for (size_t i = 0; i < loop->deferred_count; i++) loop->deferred[i] = loop->deferred[count + i];
+}
+
+static void set_busy(struct srvlua_loop *loop, bool is_busy) {
+    if (is_busy == loop->is_busy) return;
+    loop->is_busy = is_busy;
+    if (is_busy)
+        ev_idle_start(loop->ev, &loop->busy);
+    else
+        ev_idle_stop(loop->ev, &loop->busy);
+}
+
+static void arm_alarm(struct srvlua_loop *loop) {
+    int64_t wait_ns = sv_timer_heap_next(loop->timers, sv_now_ns());
+    if (wait_ns < 0) {
+        ev_timer_stop(loop->ev, &loop->alarm);
+        return;
+    }
+    ev_now_update(loop->ev);
+    ev_timer_stop(loop->ev, &loop->alarm);
+    ev_timer_set(&loop->alarm, (double)wait_ns / 1e9, 0.);
+    ev_timer_start(loop->ev, &loop->alarm);
+}
+
+static void on_prepare(struct ev_loop *ev, ev_prepare *watcher, int events) {
+    (void)ev, (void)events;
+    struct srvlua_loop *loop = watcher->data;
+    run_deferred(loop);
+    if (loop->hooks.before_sleep) loop->hooks.before_sleep(loop->hooks.context);
+    bool may_block = loop->deferred_count == 0 && !loop->is_stopping;
+    if (sv_timer_heap_next(loop->timers, 0) >= 0) arm_alarm(loop);
+    if (loop->endpoint) {
+        sv_kick_all(loop->endpoint);
+        if (may_block) may_block = sv_fall_asleep(loop->endpoint);
+    }
+    set_busy(loop, !may_block);
+}
+
+static void take_mail(struct srvlua_loop *loop) {
+    for (int round = 0; round < MAIL_ROUNDS && !loop->is_stopping; round++) {
+        uint32_t count = sv_receive(loop->endpoint, SV_DRAIN_BATCH, loop->hooks.receive, loop->hooks.context);
+        if (!count) break;
+        if (loop->hooks.after_mail) loop->hooks.after_mail(loop->hooks.context);
+        sv_kick_all(loop->endpoint);
+    }
+}
+
+static void on_check(struct ev_loop *ev, ev_check *watcher, int events) {
+    (void)ev, (void)events;
+    struct srvlua_loop *loop = watcher->data;
+    loop->turns++;
+    if (!loop->endpoint) return;
+    sv_wake_up(loop->endpoint);
+    if (sv_has_mail(loop->endpoint)) take_mail(loop);
+}
+
+static void on_bell(struct ev_loop *ev, ev_io *watcher, int events) {
+    (void)ev, (void)events;
+    struct srvlua_loop *loop = watcher->data;
+    sv_bell_clear(loop->endpoint);
+}
+
+static void on_alarm(struct ev_loop *ev, ev_timer *watcher, int events) {
+    (void)ev, (void)events;
+    sv_timer_heap_run(watcher->data);
+}
+
+static void on_sweep(struct ev_loop *ev, ev_timer *watcher, int events) {
+    (void)ev, (void)events;
+    struct srvlua_loop *loop = watcher->data;
+    atomic_store(&loop->endpoint->inbox->look_everywhere, 1);
+}
+
+static void on_busy(struct ev_loop *ev, ev_idle *watcher, int events) {
+    (void)ev, (void)watcher, (void)events; /* its existence keeps the loop from blocking */
+}
+
+int sv_loop_init(struct srvlua_loop *loop, struct sv_endpoint *endpoint, const struct sv_loop_hooks *hooks) {
+    *loop = (struct srvlua_loop){.endpoint = endpoint};
+    if (hooks) loop->hooks = *hooks;
+    loop->timers = sv_timer_heap_new();
+    loop->ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    if (!loop->timers || !loop->ev) {
+        sv_timer_heap_free(loop->timers);
+        if (loop->ev) ev_loop_destroy(loop->ev);
+        *loop = (struct srvlua_loop){0};
+        return -ENOMEM;
+    }
+    ev_prepare_init(&loop->prepare, on_prepare);
+    ev_check_init(&loop->check, on_check);
+    ev_idle_init(&loop->busy, on_busy);
+    ev_timer_init(&loop->alarm, on_alarm, 0., 0.);
+    ev_timer_init(&loop->sweep, on_sweep, 1., 1.);
+    loop->prepare.data = loop->check.data = loop->busy.data = loop->alarm.data = loop->sweep.data = loop;
+    ev_set_priority(&loop->check, EV_MAXPRI); /* mail before I/O: answers leave before new questions come in */
+    ev_prepare_start(loop->ev, &loop->prepare);
+    ev_check_start(loop->ev, &loop->check);
+    if (endpoint) {
+        ev_io_init(&loop->bell, on_bell, sv_bell_fd(endpoint), EV_READ);
+        loop->bell.data = loop;
+        ev_io_start(loop->ev, &loop->bell);
+        ev_timer_start(loop->ev, &loop->sweep);
+    }
+    return 0;
+}
+
+void sv_loop_free(struct srvlua_loop *loop) {
+    if (!loop->ev) return;
+    sv_timer_heap_free(loop->timers);
+    ev_loop_destroy(loop->ev);
+    free(loop->deferred);
+    *loop = (struct srvlua_loop){0};
+}
+
+void sv_loop_run(struct srvlua_loop *loop) {
+    while (!loop->is_stopping) ev_run(loop->ev, EVRUN_ONCE);
+}
+
+static void on_limit(struct ev_loop *ev, ev_timer *watcher, int events) {
+    (void)ev, (void)watcher, (void)events;
+}
+
+void sv_loop_turn(struct srvlua_loop *loop, int timeout_ms) {
+    ev_timer limit;
+    ev_now_update(loop->ev);
+    ev_timer_init(&limit, on_limit, timeout_ms / 1e3, 0.);
+    ev_timer_start(loop->ev, &limit);
+    ev_run(loop->ev, EVRUN_ONCE);
+    ev_timer_stop(loop->ev, &limit);
+}
+
+void sv_loop_stop(struct srvlua_loop *loop) {
+    loop->is_stopping = true;
+}
+
+int srvlua_defer(srvlua_loop *loop, srvlua_timer_callback callback, void *user_data) {
+    if (loop->deferred_count == loop->deferred_capacity) {
+        size_t capacity = loop->deferred_capacity ? loop->deferred_capacity * 2 : 16;
+        struct sv_deferred *grown = realloc(loop->deferred, capacity * sizeof *grown);
+        if (!grown) return -ENOMEM;
+        loop->deferred = grown;
+        loop->deferred_capacity = capacity;
+    }
+    loop->deferred[loop->deferred_count++] = (struct sv_deferred){callback, user_data};
+    return 0;
+}

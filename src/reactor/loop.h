@@ -1,0 +1,69 @@
+/* loop.h: the event loop of one process or reactor thread: a libev loop (epoll) with timers, deferred functions and the bell of
+ * an endpoint. The one place for batching: before the loop blocks it flushes what the turn produced, rings the bells that are due
+ * and says that it sleeps; after it woke it takes the mail in.
+ *
+ *   turn:  wake ─► mail (up to 8 × 64 records) ─► I/O, timers ─► deferred ─► before_sleep hook ─► kick ─► sleep
+ *
+ * Owner: the process or thread that made it; nobody else touches it. A forked child destroys the copy it inherited
+ * (sv_loop_free closes its descriptors) and makes its own. */
+#ifndef SV_REACTOR_LOOP_H
+#define SV_REACTOR_LOOP_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ipc/endpoint.h"
+#include "srvlua.h"
+
+struct sv_timer_heap;
+
+struct sv_deferred {
+    srvlua_timer_callback callback;
+    void *user_data;
+};
+
+struct sv_loop_hooks { /* all may be NULL; `context` goes with each */
+    sv_receiver receive;                /* a record came in */
+    void (*after_mail)(void *context);  /* a batch of records was handed over */
+    void (*before_sleep)(void *context);/* flush what the turn produced; may defer, may send */
+    void (*failed)(void *context);      /* a timer's or deferred function's callback returned nonzero */
+    void *context;
+};
+
+struct srvlua_loop {
+    struct ev_loop *ev;
+    struct sv_endpoint *endpoint; /* NULL: a loop without mail */
+    struct sv_loop_hooks hooks;
+    ev_prepare prepare;
+    ev_check check;
+    ev_idle busy;  /* runs while the loop must not block */
+    ev_io bell;
+    ev_timer alarm; /* due time of the next timer */
+    ev_timer sweep; /* once a second: looks into all rings, for bells that died with their ringer */
+    struct sv_timer_heap *timers;
+    struct sv_deferred *deferred;
+    size_t deferred_count, deferred_capacity;
+    uint64_t turns;
+    bool is_stopping;
+    bool is_busy; /* `busy` is active */
+};
+
+/* Makes a loop for `endpoint` (may be NULL). 0 or -errno. */
+int sv_loop_init(struct srvlua_loop *loop, struct sv_endpoint *endpoint, const struct sv_loop_hooks *hooks);
+/* Ends it; timers' release functions run. In a forked child this closes the inherited copy's descriptors. */
+void sv_loop_free(struct srvlua_loop *loop);
+/* Turns until sv_loop_stop(). */
+void sv_loop_run(struct srvlua_loop *loop);
+/* One turn that does not block longer than `timeout_ms`. */
+void sv_loop_turn(struct srvlua_loop *loop, int timeout_ms);
+void sv_loop_stop(struct srvlua_loop *loop);
+
+/* Timers of users that are alive: what keeps a leaving worker (events.md 3). */
+size_t sv_loop_user_timers(const struct srvlua_loop *loop);
+/* A timer of our own: not in lists or counts of users. Id, or -code. */
+int64_t sv_timer_add_internal(struct srvlua_loop *loop, int64_t ms, bool repeat, srvlua_timer_callback callback, void *user_data);
+/* Takes a timer out of the users' lists and counts (stats_file). */
+void sv_timer_make_internal(struct srvlua_loop *loop, int64_t timer_id);
+
+#endif

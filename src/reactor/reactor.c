@@ -1,0 +1,665 @@
+/* reactor.c: see reactor.h. */
+#include "reactor/reactor.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+#define DATAGRAMS_PER_TURN 64
+#define DISCARD_MAX (1 << 20) /* unread input thrown away at the end, so that the peer gets our data and not a reset */
+#define BATCH_VECTORS 64
+
+static void on_socket(struct ev_loop *ev, ev_io *watcher, int events);
+static void on_datagram(struct ev_loop *ev, ev_io *watcher, int events);
+
+static const struct sv_port_rules *rules_of(const struct sv_connection *connection) {
+    return &connection->reactor->ports[connection->port];
+}
+
+/* ------------------------------------------------------------------------------------------------- life, pools */
+
+int sv_reactor_init(struct sv_reactor *reactor) {
+    sv_list_init(&reactor->all);
+    sv_list_init(&reactor->dirty);
+    sv_list_init(&reactor->dead);
+    reactor->connection_count = 0;
+    reactor->free_connections = NULL;
+    reactor->pool = (struct sv_output_pool){0};
+    reactor->batch_count = 0;
+    reactor->is_quiet = false;
+    reactor->by_slot_bytes = (reactor->sessions->mask + 1) * sizeof *reactor->by_slot;
+    reactor->by_slot = mmap(NULL, reactor->by_slot_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    reactor->scratch = malloc(SV_READ_MAX + 64);
+    reactor->port_states = calloc(reactor->port_count, sizeof *reactor->port_states);
+    if (reactor->by_slot == MAP_FAILED || !reactor->scratch || !reactor->port_states) {
+        if (reactor->by_slot != MAP_FAILED) munmap(reactor->by_slot, reactor->by_slot_bytes);
+        free(reactor->scratch);
+        free(reactor->port_states);
+        return -ENOMEM;
+    }
+    for (uint16_t i = 0; i < reactor->port_count; i++) {
+        sv_list_init(&reactor->port_states[i].heard);
+        sv_list_init(&reactor->port_states[i].active);
+        ev_io_init(&reactor->port_states[i].datagrams, on_datagram, reactor->ports[i].listener_fd, EV_READ);
+        reactor->port_states[i].datagrams.data = reactor;
+    }
+    sv_heartbeat_start(reactor);
+    return 0;
+}
+
+static struct sv_connection *new_connection(struct sv_reactor *reactor) {
+    struct sv_connection *connection = reactor->free_connections;
+    if (connection) {
+        reactor->free_connections = *(void **)connection;
+        memset(connection, 0, sizeof *connection);
+        return connection;
+    }
+    return calloc(1, sizeof *connection);
+}
+
+static void free_connection(struct sv_reactor *reactor, struct sv_connection *connection) {
+    *(void **)connection = reactor->free_connections;
+    reactor->free_connections = connection;
+}
+
+struct sv_connection *sv_reactor_find(const struct sv_reactor *reactor, uint64_t id) {
+    struct sv_connection *connection = reactor->by_slot[id & reactor->sessions->mask];
+    return connection && connection->id == id && !connection->is_dead ? connection : NULL;
+}
+
+/* Marks it as dead: the only door out. It is freed by reap() at the end of the turn. */
+static void kill_connection(struct sv_connection *connection) {
+    struct sv_reactor *reactor = connection->reactor;
+    if (connection->is_dead) return;
+    connection->is_dead = 1;
+    ev_io_stop(reactor->loop->ev, &connection->io);
+    sv_list_remove(&connection->heard);
+    sv_list_remove(&connection->active);
+    sv_list_remove(&connection->dirty);
+    reactor->home.gone(reactor->home.context, connection);
+    sv_list_remove(&connection->all);
+    sv_list_append(&reactor->dead, &connection->all);
+}
+
+static void count_output(struct sv_connection *connection) {
+    struct sv_session *session = connection->session;
+    int64_t before = (int64_t)atomic_load_explicit(&session->output_bytes, memory_order_relaxed);
+    if (before == connection->output.bytes) return;
+    sv_count(connection->reactor->counters, SV_COUNT_OUTPUT, connection->output.bytes - before);
+    atomic_store_explicit(&session->output_bytes, (uint64_t)connection->output.bytes, memory_order_release);
+}
+
+/* A socket that is closed with unread input resets the connection and may take our last bytes from the peer. */
+static void discard_input(struct sv_reactor *reactor, int fd) {
+    for (int left = DISCARD_MAX; left > 0;) {
+        ssize_t got = recv(fd, reactor->scratch, SV_READ_MAX, MSG_DONTWAIT);
+        if (got <= 0) return;
+        left -= (int)got;
+    }
+}
+
+static void reap(struct sv_reactor *reactor) {
+    while (!sv_list_is_empty(&reactor->dead)) {
+        struct sv_connection *connection = sv_container(reactor->dead.next, struct sv_connection, all);
+        sv_list_remove(&connection->all);
+        int fd = connection->io.fd;
+        sv_output_clear(&connection->output, &reactor->pool);
+        count_output(connection);
+        if (connection->is_reset) {
+            struct linger now = {.l_onoff = 1, .l_linger = 0};
+            setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now); /* failure: an ordinary close */
+        } else {
+            discard_input(reactor, fd);
+        }
+        close(fd);
+        reactor->by_slot[connection->id & reactor->sessions->mask] = NULL;
+        reactor->connection_count--;
+        sv_count(reactor->counters, SV_COUNT_CLOSED, 1);
+        sv_session_free(reactor->sessions, connection->session);
+        free_connection(reactor, connection);
+    }
+}
+
+void sv_reactor_free(struct sv_reactor *reactor) {
+    if (!reactor->by_slot) return;
+    sv_heartbeat_stop(reactor);
+    for (uint16_t i = 0; i < reactor->port_count; i++)
+        if (reactor->port_states[i].is_watching) ev_io_stop(reactor->loop->ev, &reactor->port_states[i].datagrams);
+    while (!sv_list_is_empty(&reactor->all)) kill_connection(sv_container(reactor->all.next, struct sv_connection, all));
+    reap(reactor);
+    while (reactor->free_connections) {
+        void *connection = reactor->free_connections;
+        reactor->free_connections = *(void **)connection;
+        free(connection);
+    }
+    sv_output_pool_free(&reactor->pool);
+    munmap(reactor->by_slot, reactor->by_slot_bytes);
+    free(reactor->scratch);
+    free(reactor->port_states);
+    reactor->by_slot = NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------ reading */
+
+static void watch(struct sv_connection *connection, int events) {
+    struct ev_loop *ev = connection->reactor->loop->ev;
+    if (connection->is_dead || (ev_is_active(&connection->io) && (connection->io.events & (EV_READ | EV_WRITE)) == events)) return;
+    ev_io_stop(ev, &connection->io);
+    if (!events) return;
+    ev_io_set(&connection->io, connection->io.fd, events);
+    ev_io_start(ev, &connection->io);
+}
+
+static void update_watch(struct sv_connection *connection, bool is_writing) {
+    watch(connection, (connection->read_blocks ? 0 : EV_READ) | (is_writing ? EV_WRITE : 0));
+}
+
+static bool is_waiting_to_write(const struct sv_connection *connection) {
+    return ev_is_active(&connection->io) && (connection->io.events & EV_WRITE);
+}
+
+void sv_reactor_set_block(struct sv_reactor *reactor, struct sv_connection *connection, enum sv_read_block block, bool is_on) {
+    (void)reactor;
+    uint16_t before = connection->read_blocks;
+    connection->read_blocks = (uint16_t)(is_on ? before | block : before & ~block);
+    if (before != connection->read_blocks) update_watch(connection, is_waiting_to_write(connection));
+}
+
+static void begin_close(struct sv_connection *connection, enum sv_close_reason reason, int close_errno, int32_t value);
+
+static void read_socket(struct sv_connection *connection) {
+    struct sv_reactor *reactor = connection->reactor;
+    uint32_t size = SV_READ_MAX;
+    unsigned char *room = reactor->home.reserve(reactor->home.context, connection, &size);
+    if (!room) return;
+    ssize_t got;
+    do got = recv(connection->io.fd, room, size, 0);
+    while (got < 0 && errno == EINTR);
+    if (got > 0) {
+        int64_t stamp_ns = sv_wall_ns();
+        atomic_store_explicit(&connection->session->last_recv_ns, stamp_ns, memory_order_relaxed);
+        sv_count(reactor->counters, SV_COUNT_RECV_BYTES, got);
+        sv_heartbeat_heard(reactor, connection);
+        reactor->home.commit(reactor->home.context, connection, (uint32_t)got, stamp_ns);
+        return;
+    }
+    int error = got < 0 ? errno : 0;
+    reactor->home.commit(reactor->home.context, connection, 0, 0);
+    if (error == EAGAIN || error == EWOULDBLOCK) return;
+    begin_close(connection, SV_CLOSE_BY_CLIENT, error, reactor->number);
+}
+
+static void on_datagram(struct ev_loop *ev, ev_io *watcher, int events) {
+    (void)events;
+    struct sv_reactor *reactor = watcher->data;
+    struct sv_port_state *state = sv_container(watcher, struct sv_port_state, datagrams);
+    const struct sv_port_rules *port = &reactor->ports[state - reactor->port_states];
+    for (int i = 0; i < DATAGRAMS_PER_TURN; i++) {
+        struct sv_address from = {.length = sizeof from.u};
+        ssize_t got = recvfrom(watcher->fd, reactor->scratch, SV_READ_MAX, MSG_DONTWAIT, &from.u.base, &from.length);
+        if (got < 0) {
+            if (errno == EINTR) continue;
+            return; /* EAGAIN, or an error that an earlier answer brought back: nothing to do about it */
+        }
+        if (!reactor->home.datagram(reactor->home.context, port, &from, reactor->scratch, (size_t)got, sv_wall_ns())) {
+            ev_io_stop(ev, watcher);
+            return;
+        }
+        if (reactor->is_quiet) return;
+    }
+}
+
+void sv_reactor_watch_datagrams(struct sv_reactor *reactor, uint16_t port) {
+    struct sv_port_state *state = &reactor->port_states[port];
+    state->is_watching = true;
+    ev_io_start(reactor->loop->ev, &state->datagrams);
+}
+
+void sv_reactor_resume_datagrams(struct sv_reactor *reactor) {
+    for (uint16_t i = 0; i < reactor->port_count && !reactor->is_quiet; i++)
+        if (reactor->port_states[i].is_watching) ev_io_start(reactor->loop->ev, &reactor->port_states[i].datagrams);
+}
+
+/* ------------------------------------------------------------------------------------------------------ closing */
+
+static void discard_output(struct sv_connection *connection) {
+    sv_output_clear(&connection->output, &connection->reactor->pool);
+    count_output(connection);
+}
+
+/* The close callback ran, or there is none: what was accepted goes out, then the socket is closed. */
+static void answer_close(struct sv_connection *connection) {
+    enum sv_session_state state = sv_session_get_state(connection->session);
+    connection->is_owed_close = 0;
+    if (state == SV_SESSION_FLUSHING) return;
+    sv_session_set_state(connection->session, SV_SESSION_FLUSHING);
+    sv_reactor_set_block(connection->reactor, connection, SV_BLOCK_CLOSING, true);
+    if (sv_output_is_empty(&connection->output))
+        kill_connection(connection);
+    else if (!is_waiting_to_write(connection) && !sv_link_is_in(&connection->dirty))
+        sv_list_append(&connection->reactor->dirty, &connection->dirty);
+}
+
+static void begin_close(struct sv_connection *connection, enum sv_close_reason reason, int close_errno, int32_t value) {
+    struct sv_reactor *reactor = connection->reactor;
+    struct sv_session *session = connection->session;
+    if (connection->is_dead) return;
+    bool is_broken = close_errno != 0 || reason == SV_CLOSE_OTHER;
+    if (is_broken) discard_output(connection);
+    if (sv_session_get_state(session) == SV_SESSION_FLUSHING) { /* the peer left while its last bytes were waiting */
+        if (is_broken) kill_connection(connection);
+        return;
+    }
+    if (sv_session_get_state(session) == SV_SESSION_CLOSING) return;
+    atomic_store_explicit(&session->close_errno, close_errno, memory_order_relaxed);
+    atomic_store_explicit(&session->close_reason, reason, memory_order_release);
+    sv_session_set_state(session, SV_SESSION_CLOSING);
+    sv_reactor_set_block(reactor, connection, SV_BLOCK_CLOSING, true);
+    if (!rules_of(connection)->has_close_events) {
+        answer_close(connection);
+        return;
+    }
+    connection->is_owed_close = 1;
+    reactor->home.notify(reactor->home.context, connection, SV_RECORD_CLOSED, value);
+}
+
+void sv_reactor_abandon(struct sv_reactor *reactor, struct sv_connection *connection, int close_errno, int32_t value) {
+    (void)reactor;
+    begin_close(connection, SV_CLOSE_OTHER, close_errno, value);
+}
+
+/* ------------------------------------------------------------------------------------------------------ writing */
+
+/* The limit of the whole server, with its tolerance: who would pass it is reset rather than left half served. */
+static bool is_over_memory_limit(struct sv_reactor *reactor) {
+    if (!reactor->output_memory_limit) return false;
+    const struct sv_ipc *ipc = reactor->endpoint->ipc;
+    int64_t total = 0;
+    for (uint32_t i = 0; i < ipc->endpoints; i++) total += sv_counter_get(&sv_inbox_of(ipc, i)->counters, SV_COUNT_OUTPUT);
+    return total > reactor->output_memory_limit + reactor->output_memory_limit / 20;
+}
+
+static void check_watermarks(struct sv_connection *connection) {
+    const struct sv_port_rules *rules = rules_of(connection);
+    struct sv_reactor *reactor = connection->reactor;
+    if (!rules->high_watermark || sv_session_get_state(connection->session) != SV_SESSION_OPEN) return;
+    if (!connection->is_above_high && connection->output.bytes >= rules->high_watermark) {
+        connection->is_above_high = 1;
+        if (rules->has_buffer_full) reactor->home.notify(reactor->home.context, connection, SV_RECORD_BUFFER_FULL, reactor->number);
+    } else if (connection->is_above_high && connection->output.bytes <= rules->low_watermark) {
+        connection->is_above_high = 0;
+        if (rules->has_buffer_empty)
+            reactor->home.notify(reactor->home.context, connection, SV_RECORD_BUFFER_EMPTY, reactor->number);
+    }
+}
+
+static void fail_write(struct sv_connection *connection, int error) {
+    begin_close(connection, error == EIO ? SV_CLOSE_OTHER : SV_CLOSE_BY_CLIENT, error, connection->reactor->number);
+}
+
+/* Writes what the socket takes; watches for room if something is left. */
+static void flush(struct sv_connection *connection) {
+    struct sv_reactor *reactor = connection->reactor;
+    int64_t written = 0;
+    int result = sv_output_flush(&connection->output, &reactor->pool, connection->io.fd, &written);
+    if (written > 0) {
+        atomic_store_explicit(&connection->session->last_send_ns, sv_wall_ns(), memory_order_relaxed);
+        sv_heartbeat_sent(reactor, connection);
+    }
+    count_output(connection);
+    if (result < 0) {
+        fail_write(connection, -result);
+        return;
+    }
+    update_watch(connection, result != SV_OUTPUT_DRAINED);
+    if (result == SV_OUTPUT_DRAINED && sv_session_get_state(connection->session) == SV_SESSION_FLUSHING) {
+        kill_connection(connection);
+        return;
+    }
+    check_watermarks(connection);
+}
+
+static void flush_later(struct sv_connection *connection) {
+    if (!sv_link_is_in(&connection->dirty) && !is_waiting_to_write(connection))
+        sv_list_append(&connection->reactor->dirty, &connection->dirty);
+}
+
+/* Nothing more is accepted once the peer is known to be gone, or the close was answered. */
+static bool takes_output(const struct sv_connection *connection) {
+    const struct sv_session *session = connection->session;
+    switch (sv_session_get_state(session)) {
+        case SV_SESSION_OPEN: return true;
+        case SV_SESSION_CLOSING:
+            return atomic_load_explicit(&session->close_errno, memory_order_relaxed) == 0 &&
+                   atomic_load_explicit(&session->close_reason, memory_order_relaxed) != SV_CLOSE_OTHER;
+        default: return false;
+    }
+}
+
+static void queue(struct sv_connection *connection, const void *data, size_t length) {
+    struct sv_reactor *reactor = connection->reactor;
+    int result = sv_output_append(&connection->output, &reactor->pool, data, length);
+    count_output(connection);
+    if (result == 0 && !is_over_memory_limit(reactor)) {
+        flush_later(connection);
+        return;
+    }
+    int64_t now_ns = sv_now_ns();
+    if (sv_log_limit_pass(&reactor->memory_warning, now_ns))
+        sv_log_about(&reactor->log, SRVLUA_LOG_WARNING, (int64_t)connection->id, ENOBUFS,
+                     "session %llu is reset: output_memory_limit of %lld bytes is used up", (unsigned long long)connection->id,
+                     (long long)reactor->output_memory_limit);
+    connection->is_reset = 1;
+    sv_reactor_abandon(reactor, connection, ENOBUFS, reactor->number);
+}
+
+/* Writes the sends of a connection that still lie in rings, all at once; the rest is copied. */
+static void flush_batch(struct sv_connection *connection) {
+    struct sv_reactor *reactor = connection->reactor;
+    uint32_t index = connection->batch_first;
+    connection->batch_first = connection->batch_last = 0;
+    sv_list_remove(&connection->dirty);
+    while (index && !connection->is_dead) {
+        struct iovec vectors[BATCH_VECTORS];
+        size_t count = 0, total = 0;
+        uint32_t first = index;
+        for (; index && count < BATCH_VECTORS; index = reactor->batch[index - 1].next) {
+            vectors[count].iov_base = (void *)(uintptr_t)reactor->batch[index - 1].data;
+            vectors[count++].iov_len = reactor->batch[index - 1].length;
+            total += reactor->batch[index - 1].length;
+        }
+        ssize_t sent = 0;
+        if (sv_output_is_empty(&connection->output)) {
+            struct msghdr message = {.msg_iov = vectors, .msg_iovlen = count};
+            do sent = sendmsg(connection->io.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+            while (sent < 0 && errno == EINTR);
+            if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+                fail_write(connection, errno);
+                return;
+            }
+            if (sent > 0) {
+                atomic_store_explicit(&connection->session->last_send_ns, sv_wall_ns(), memory_order_relaxed);
+                sv_heartbeat_sent(reactor, connection);
+            }
+            if (sent < 0) sent = 0;
+        }
+        size_t done = (size_t)sent;
+        if (done == total) continue;
+        for (uint32_t i = first; i != index && !connection->is_dead; i = reactor->batch[i - 1].next) {
+            const struct sv_batch_entry *entry = &reactor->batch[i - 1];
+            if (done >= entry->length) {
+                done -= entry->length;
+                continue;
+            }
+            queue(connection, entry->data + done, entry->length - done);
+            done = 0;
+            if (!takes_output(connection)) return;
+        }
+        if (!sv_output_is_empty(&connection->output) && !is_waiting_to_write(connection)) {
+            sv_list_remove(&connection->dirty);
+            update_watch(connection, true);
+            check_watermarks(connection);
+        }
+    }
+}
+
+static void flush_dirty(struct sv_reactor *reactor) {
+    while (!sv_list_is_empty(&reactor->dirty)) {
+        struct sv_connection *connection = sv_container(reactor->dirty.next, struct sv_connection, dirty);
+        sv_list_remove(&connection->dirty);
+        if (connection->batch_first)
+            flush_batch(connection);
+        else
+            flush(connection);
+    }
+}
+
+/* A send straight from the ring: kept there until the batch ends. */
+static void add_to_batch(struct sv_connection *connection, const unsigned char *data, size_t length) {
+    struct sv_reactor *reactor = connection->reactor;
+    if (reactor->batch_count == SV_BATCH_ENTRIES) {
+        flush_dirty(reactor);
+        reactor->batch_count = 0;
+        if (!takes_output(connection)) return;
+    }
+    struct sv_batch_entry *entry = &reactor->batch[reactor->batch_count++];
+    *entry = (struct sv_batch_entry){.data = data, .length = (uint32_t)length, .next = 0};
+    if (connection->batch_first)
+        reactor->batch[connection->batch_last - 1].next = reactor->batch_count;
+    else
+        connection->batch_first = reactor->batch_count;
+    connection->batch_last = reactor->batch_count;
+    if (!sv_link_is_in(&connection->dirty)) sv_list_append(&reactor->dirty, &connection->dirty);
+}
+
+void sv_reactor_end_batch(struct sv_reactor *reactor) {
+    flush_dirty(reactor);
+    reactor->batch_count = 0;
+    sv_release_held(reactor->endpoint);
+}
+
+void sv_reactor_end_turn(struct sv_reactor *reactor) {
+    flush_dirty(reactor);
+    reap(reactor);
+}
+
+/* Orders other than plain sends see what was sent before them. */
+static void settle_batch(struct sv_connection *connection) {
+    if (connection->batch_first) flush_batch(connection);
+}
+
+void sv_reactor_send(struct sv_reactor *reactor, struct sv_connection *connection, const void *data, size_t length,
+                     unsigned char **owned) {
+    settle_batch(connection);
+    if (!takes_output(connection)) return;
+    size_t sent = 0;
+    if (sv_output_is_empty(&connection->output) && (connection->write_turn != reactor->loop->turns || owned)) {
+        connection->write_turn = reactor->loop->turns;
+        ssize_t result;
+        do result = send(connection->io.fd, data, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+        while (result < 0 && errno == EINTR);
+        if (result < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+            fail_write(connection, errno);
+            return;
+        }
+        if (result > 0) {
+            sent = (size_t)result;
+            atomic_store_explicit(&connection->session->last_send_ns, sv_wall_ns(), memory_order_relaxed);
+            sv_heartbeat_sent(reactor, connection);
+            if (sent == length) return;
+        }
+    }
+    if (owned && sv_output_adopt(&connection->output, *owned, sent, length) == 0) {
+        *owned = NULL;
+        count_output(connection);
+        flush_later(connection);
+        return;
+    }
+    queue(connection, (const unsigned char *)data + sent, length - sent);
+}
+
+void sv_reactor_send_file(struct sv_reactor *reactor, struct sv_connection *connection, int file, int64_t offset, int64_t length) {
+    settle_batch(connection);
+    if (!takes_output(connection)) {
+        close(file);
+        return;
+    }
+    if (sv_output_append_file(&connection->output, file, offset, length)) {
+        close(file);
+        sv_reactor_abandon(reactor, connection, ENOMEM, reactor->number);
+        return;
+    }
+    flush_later(connection);
+}
+
+void sv_reactor_close(struct sv_reactor *reactor, struct sv_connection *connection, int order) {
+    settle_batch(connection);
+    if (connection->is_dead) return;
+    struct sv_session *session = connection->session;
+    if (order & SV_CLOSE_RESET) {
+        discard_output(connection);
+        connection->is_reset = 1;
+        if (sv_session_get_state(session) == SV_SESSION_FLUSHING) {
+            kill_connection(connection);
+            return;
+        }
+    }
+    if (sv_session_get_state(session) == SV_SESSION_OPEN && order & SV_CLOSE_ANSWER) {
+        atomic_store_explicit(&session->close_reason, SV_CLOSE_BY_SERVER, memory_order_release);
+        answer_close(connection);
+    } else if (order & SV_CLOSE_ANSWER) {
+        answer_close(connection);
+    } else {
+        begin_close(connection, SV_CLOSE_BY_SERVER, 0, -1);
+    }
+    (void)reactor;
+}
+
+static void on_socket(struct ev_loop *ev, ev_io *watcher, int events) {
+    (void)ev;
+    struct sv_connection *connection = sv_container(watcher, struct sv_connection, io);
+    if (events & EV_WRITE && !connection->is_dead) flush(connection);
+    if (events & EV_READ && !connection->is_dead && !connection->read_blocks) read_socket(connection);
+}
+
+int sv_reactor_flush_blocking(struct sv_reactor *reactor, struct sv_connection *connection, const void *data, size_t length) {
+    if (sv_output_append(&connection->output, &reactor->pool, data, length)) return -ENOMEM;
+    for (;;) {
+        int64_t written = 0;
+        int result = sv_output_flush(&connection->output, &reactor->pool, connection->io.fd, &written);
+        count_output(connection);
+        if (result < 0) {
+            fail_write(connection, -result);
+            return result;
+        }
+        if (written > 0) {
+            atomic_store_explicit(&connection->session->last_send_ns, sv_wall_ns(), memory_order_relaxed);
+            sv_heartbeat_sent(reactor, connection);
+        }
+        if (result == SV_OUTPUT_DRAINED) return 0;
+        struct pollfd room = {.fd = connection->io.fd, .events = POLLOUT};
+        if (result == SV_OUTPUT_BLOCKED && poll(&room, 1, -1) < 0 && errno != EINTR) return -errno;
+    }
+}
+
+/* -------------------------------------------------------------------------------------------- taking in, orders */
+
+static void refuse(struct sv_reactor *reactor, struct sv_session *session) {
+    close(session->os_fd);
+    sv_count(reactor->counters, SV_COUNT_CLOSED, 1);
+    sv_count(reactor->counters, SV_COUNT_ABORTED, 1);
+    sv_session_free(reactor->sessions, session);
+}
+
+void sv_reactor_adopt(struct sv_reactor *reactor, struct sv_session *session) {
+    struct sv_connection *connection = reactor->is_quiet ? NULL : new_connection(reactor);
+    if (!connection) {
+        refuse(reactor, session);
+        return;
+    }
+    connection->reactor = reactor;
+    connection->session = session;
+    connection->id = atomic_load_explicit(&session->id, memory_order_relaxed);
+    connection->port = session->port;
+    connection->target = UINT32_MAX;
+    connection->write_turn = UINT64_MAX;
+    ev_io_init(&connection->io, on_socket, session->os_fd, EV_READ);
+    reactor->by_slot[connection->id & reactor->sessions->mask] = connection;
+    reactor->connection_count++;
+    sv_list_append(&reactor->all, &connection->all);
+    sv_heartbeat_add(reactor, connection);
+    const char *failed;
+    const struct sv_port_rules *rules = rules_of(connection);
+    if (sv_socket_apply_connection(session->os_fd, rules->type, &rules->options, &failed) && failed && errno != EINVAL)
+        sv_log_write(&reactor->log, SRVLUA_LOG_WARNING, "%s could not be set on a connection of port %d", failed, rules->number);
+    if (rules->is_delayed) {
+        connection->read_blocks = SV_BLOCK_UNCONFIRMED;
+    } else {
+        sv_session_change_flags(session, connection->id, SV_SESSION_CONFIRMED, 0);
+    }
+    sv_session_set_state(session, SV_SESSION_OPEN);
+    update_watch(connection, false);
+    reactor->home.notify(reactor->home.context, connection, SV_RECORD_CONNECT, reactor->number);
+}
+
+static void send_file_order(struct sv_reactor *reactor, struct sv_connection *connection, const struct sv_message *message) {
+    struct sv_file_head head;
+    if (message->length < sizeof head) return;
+    memcpy(&head, message->payload, sizeof head);
+    int file = sv_fd_take(reactor->endpoint, head.tag);
+    if (file < 0) {
+        sv_log_about(&reactor->log, SRVLUA_LOG_ERROR, (int64_t)message->id, 0, "the file for session %llu did not arrive",
+                     (unsigned long long)message->id);
+        if (connection) sv_reactor_abandon(reactor, connection, EIO, reactor->number);
+    } else if (connection) {
+        sv_reactor_send_file(reactor, connection, file, head.offset, head.length);
+    } else {
+        close(file);
+    }
+}
+
+bool sv_reactor_order(struct sv_reactor *reactor, const struct sv_message *message) {
+    if (message->type == SV_RECORD_ACCEPTED) {
+        struct sv_session *session = sv_session_find(reactor->sessions, message->id);
+        if (session) sv_reactor_adopt(reactor, session);
+        return true;
+    }
+    struct sv_connection *connection = sv_reactor_find(reactor, message->id);
+    switch (message->type) {
+        case SV_RECORD_SEND:
+            if (!connection || !takes_output(connection) || !message->length) return true;
+            if (message->owned)
+                sv_reactor_send(reactor, connection, message->payload, message->length, message->owned);
+            else if (reactor->endpoint->is_deferring_release)
+                add_to_batch(connection, message->payload, message->length);
+            else
+                sv_reactor_send(reactor, connection, message->payload, message->length, NULL);
+            return true;
+        case SV_RECORD_SENDFILE: send_file_order(reactor, connection, message); return true;
+        case SV_RECORD_CLOSE:
+            if (connection) sv_reactor_close(reactor, connection, message->value);
+            return true;
+        case SV_RECORD_PAUSE:
+            if (connection) sv_reactor_set_block(reactor, connection, SV_BLOCK_PAUSED, true);
+            return true;
+        case SV_RECORD_RESUME:
+            if (connection) sv_reactor_set_block(reactor, connection, SV_BLOCK_PAUSED, false);
+            if (connection) sv_reactor_set_block(reactor, connection, SV_BLOCK_UNCONFIRMED, false);
+            return true;
+        case SV_RECORD_IDLE_CLOSE:
+            if (connection) sv_reactor_abandon(reactor, connection, ETIMEDOUT, -1);
+            return true;
+        default: return false;
+    }
+}
+
+/* -------------------------------------------------------------------------------------------------- the last act */
+
+void sv_reactor_quiet(struct sv_reactor *reactor) {
+    reactor->is_quiet = true;
+    sv_heartbeat_stop(reactor);
+    for (uint16_t i = 0; i < reactor->port_count; i++)
+        if (reactor->port_states[i].is_watching) ev_io_stop(reactor->loop->ev, &reactor->port_states[i].datagrams);
+    for (struct sv_link *link = reactor->all.next; link != &reactor->all; link = link->next)
+        sv_reactor_set_block(reactor, sv_container(link, struct sv_connection, all), SV_BLOCK_QUIET, true);
+}
+
+bool sv_reactor_close_all(struct sv_reactor *reactor) {
+    for (struct sv_link *link = reactor->all.next, *next; link != &reactor->all; link = next) {
+        next = link->next;
+        struct sv_connection *connection = sv_container(link, struct sv_connection, all);
+        enum sv_session_state state = sv_session_get_state(connection->session);
+        if (state == SV_SESSION_FLUSHING) continue;
+        if (state == SV_SESSION_OPEN) atomic_store(&connection->session->close_reason, SV_CLOSE_OTHER);
+        answer_close(connection);
+    }
+    sv_reactor_end_turn(reactor);
+    return sv_list_is_empty(&reactor->all);
+}

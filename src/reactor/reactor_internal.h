@@ -1,0 +1,15 @@
+/* reactor_internal.h: what the files of this folder share. */
+#ifndef SV_REACTOR_INTERNAL_H
+#define SV_REACTOR_INTERNAL_H
+
+#include "reactor/loop.h"
+
+/* timer.c */
+struct sv_timer_heap *sv_timer_heap_new(void);
+void sv_timer_heap_free(struct sv_timer_heap *heap); /* runs the release functions */
+/* Nanoseconds until the next timer is due: 0 = now, -1 = there is none. */
+int64_t sv_timer_heap_next(const struct sv_timer_heap *heap, int64_t now_ns);
+/* Fires what is due. */
+void sv_timer_heap_run(struct srvlua_loop *loop);
+
+#endif

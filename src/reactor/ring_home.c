@@ -1,0 +1,321 @@
+/* ring_home.c: see ring_home.h. */
+#include "reactor/ring_home.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LEAST_READ 2048u /* less room than this at the end of a ring is not worth a system call */
+
+struct sv_overflow { /* a record that found no room */
+    struct sv_overflow *next;
+    uint16_t type;
+    uint64_t id;
+    int32_t value;
+    int64_t stamp_ns;
+    size_t length, at; /* payload, and how much of it is in the ring already */
+    unsigned char payload[];
+};
+
+/* ------------------------------------------------------------------------------------------- writing to a target */
+
+static void fill(struct sv_record *record, uint16_t type, uint64_t id, int32_t value, int64_t stamp_ns, uint32_t length) {
+    record->length = length;
+    record->type = type;
+    record->flags = SV_RECORD_FIRST | SV_RECORD_LAST;
+    record->id = id;
+    record->value = value;
+    record->stamp_ns = stamp_ns;
+}
+
+/* Writes from *at on, in chunks if need be; true when all of it is in the ring. */
+static bool write_chunks(struct sv_ring_home *home, struct sv_ring_target *target, uint16_t type, uint64_t id, int32_t value,
+                         int64_t stamp_ns, const unsigned char *payload, size_t length, size_t *at) {
+    struct sv_ring_writer *writer = sv_writer_to(home->endpoint, target->endpoint);
+    if (!writer) return false;
+    uint32_t most = sv_max_payload_to(home->endpoint, target->endpoint);
+    do {
+        uint32_t part = length - *at < most ? (uint32_t)(length - *at) : most;
+        struct sv_record *record = sv_ring_reserve(writer, part);
+        if (!record) {
+            sv_kick(home->endpoint, target->endpoint);
+            return false;
+        }
+        fill(record, type, id, value, stamp_ns, part);
+        record->flags = (uint16_t)((*at == 0 ? SV_RECORD_FIRST : 0) | (*at + part == length ? SV_RECORD_LAST : 0));
+        if (part) memcpy(record->payload, payload + *at, part);
+        sv_send_filled(home->endpoint, target->endpoint, record);
+        *at += part;
+    } while (*at < length);
+    return true;
+}
+
+static bool is_stuck(const struct sv_ring_target *target) {
+    return target->first || target->successor || !sv_list_is_empty(&target->waiting);
+}
+
+/* A record for a worker, never lost. False if it had to be put aside. */
+static bool put(struct sv_ring_home *home, struct sv_ring_target *target, uint16_t type, uint64_t id, int32_t value,
+                int64_t stamp_ns, const void *payload, size_t length) {
+    size_t at = 0;
+    target->in_flight++;
+    if (!target->first && !target->successor && write_chunks(home, target, type, id, value, stamp_ns, payload, length, &at)) return true;
+    struct sv_overflow *later = malloc(sizeof *later + length);
+    if (!later) {
+        sv_log_about(&home->reactor->log, SRVLUA_LOG_ERROR, (int64_t)id, ENOMEM, "out of memory: an event of session %llu is lost",
+                     (unsigned long long)id);
+        return false;
+    }
+    *later = (struct sv_overflow){.type = type, .id = id, .value = value, .stamp_ns = stamp_ns, .length = length, .at = at};
+    if (length) memcpy(later->payload, payload, length);
+    if (!is_stuck(target)) home->stuck++;
+    if (target->last)
+        target->last->next = later;
+    else
+        target->first = later;
+    target->last = later;
+    return false;
+}
+
+static void wait_for_room(struct sv_ring_home *home, struct sv_ring_target *target, struct sv_connection *connection) {
+    if (!is_stuck(target)) home->stuck++;
+    sv_reactor_set_block(home->reactor, connection, SV_BLOCK_RING, true);
+    if (!sv_link_is_in(&connection->waiting)) sv_list_append(&target->waiting, &connection->waiting);
+}
+
+/* ------------------------------------------------------------------------------------------------ the home's table */
+
+static uint32_t target_of(struct sv_ring_home *home, const struct sv_connection *connection, uint16_t type) {
+    if (connection->target != UINT32_MAX) return connection->target;
+    return home->choose(home->choose_context, connection, NULL, type);
+}
+
+static unsigned char *reserve(void *context, struct sv_connection *connection, uint32_t *size) {
+    struct sv_ring_home *home = context;
+    struct sv_reactor *reactor = home->reactor;
+    uint32_t number = target_of(home, connection, SV_RECORD_RECEIVE);
+    struct sv_ring_target *target = &home->targets[number];
+    if (reactor->max_queued_bytes && connection->undelivered >= (uint64_t)reactor->max_queued_bytes) {
+        struct sv_ring_writer *writer = sv_writer_to(home->endpoint, target->endpoint);
+        if (writer) sv_ring_want_space(writer); /* also looks again */
+        if (connection->undelivered >= (uint64_t)reactor->max_queued_bytes) {
+            sv_reactor_set_block(reactor, connection, SV_BLOCK_QUEUED, true);
+            if (!sv_link_is_in(&connection->waiting)) sv_list_append(&home->queued, &connection->waiting);
+            return NULL;
+        }
+    }
+    uint32_t most = sv_max_payload_to(home->endpoint, target->endpoint);
+    if (most < *size) *size = most;
+    home->record = target->first || target->successor ? NULL : sv_send_reserve(home->endpoint, target->endpoint, LEAST_READ, size);
+    if (!home->record) {
+        sv_kick(home->endpoint, target->endpoint);
+        wait_for_room(home, target, connection);
+        return NULL;
+    }
+    home->record_target = number;
+    return home->record->payload;
+}
+
+static void commit(void *context, struct sv_connection *connection, uint32_t length, int64_t stamp_ns) {
+    struct sv_ring_home *home = context;
+    if (!length) return; /* what was reserved but not published is simply not there */
+    struct sv_ring_target *target = &home->targets[home->record_target];
+    struct sv_session *session = connection->session;
+    fill(home->record, SV_RECORD_RECEIVE, connection->id, home->reactor->number, stamp_ns, length);
+    atomic_store_explicit(&session->dispatched_bytes,
+                          atomic_load_explicit(&session->dispatched_bytes, memory_order_relaxed) + length, memory_order_relaxed);
+    connection->undelivered += length;
+    target->in_flight++;
+    struct sv_ring *ring = home->endpoint->writers[target->endpoint].ring;
+    atomic_store_explicit(&ring->packets, atomic_load_explicit(&ring->packets, memory_order_relaxed) + 1, memory_order_relaxed);
+    sv_count(home->reactor->counters, SV_COUNT_DISPATCHED, 1);
+    sv_send_filled(home->endpoint, target->endpoint, home->record);
+}
+
+static void notify(void *context, struct sv_connection *connection, uint16_t type, int32_t value) {
+    struct sv_ring_home *home = context;
+    const struct sv_port_rules *rules = &home->reactor->ports[connection->port];
+    uint32_t number = target_of(home, connection, type);
+    if (type == SV_RECORD_CONNECT) {
+        if (home->is_sticky) {
+            connection->target = number;
+            atomic_store_explicit(&connection->session->worker, number, memory_order_release);
+        }
+        if (!rules->has_connect_event) return;
+    }
+    put(home, &home->targets[number], type, connection->id, value, 0, NULL, 0);
+}
+
+static bool datagram(void *context, const struct sv_port_rules *port, const struct sv_address *from, const void *data,
+                     size_t length, int64_t stamp_ns) {
+    struct sv_ring_home *home = context;
+    struct sv_ring_target *target = &home->targets[home->choose(home->choose_context, NULL, from, SV_RECORD_PACKET)];
+    char text[SV_ADDRESS_TEXT_SIZE];
+    struct sv_packet_head head = {.server_socket = port->listener_fd};
+    sv_address_text(from, text, &head.peer_port);
+    head.address_length = (uint32_t)strlen(text);
+    unsigned char payload[sizeof head + sizeof text + SV_READ_MAX];
+    memcpy(payload, &head, sizeof head);
+    memcpy(payload + sizeof head, text, head.address_length);
+    memcpy(payload + sizeof head + head.address_length, data, length);
+    sv_count(home->reactor->counters, SV_COUNT_DISPATCHED, 1);
+    if (put(home, target, SV_RECORD_PACKET, 0, port->index, stamp_ns, payload, sizeof head + head.address_length + length)) {
+        struct sv_ring *ring = home->endpoint->writers[target->endpoint].ring;
+        atomic_store_explicit(&ring->packets, atomic_load_explicit(&ring->packets, memory_order_relaxed) + 1, memory_order_relaxed);
+        return true;
+    }
+    home->are_datagrams_stopped = true;
+    return false;
+}
+
+static void gone(void *context, struct sv_connection *connection) {
+    struct sv_ring_home *home = context;
+    if (!sv_link_is_in(&connection->waiting)) return;
+    uint32_t number = connection->target;
+    sv_list_remove(&connection->waiting);
+    if (connection->read_blocks & SV_BLOCK_RING && number != UINT32_MAX && !is_stuck(&home->targets[number])) home->stuck--;
+}
+
+struct sv_reactor_home sv_ring_home_table(struct sv_ring_home *home) {
+    return (struct sv_reactor_home){
+        .context = home, .reserve = reserve, .commit = commit, .notify = notify, .datagram = datagram, .gone = gone};
+}
+
+/* --------------------------------------------------------------------------------------------- room, replacement */
+
+/* Told of each record that a worker has taken; keeps the account for max_queued_bytes. */
+static void on_consumed(void *context, const struct sv_record *record) {
+    struct sv_ring_home *home = context;
+    if (record->type != SV_RECORD_RECEIVE) return;
+    struct sv_connection *connection = sv_reactor_find(home->reactor, record->id);
+    if (connection) connection->undelivered -= record->length < connection->undelivered ? record->length : connection->undelivered;
+}
+
+int sv_ring_home_init(struct sv_ring_home *home) {
+    home->targets = calloc(home->worker_count, sizeof *home->targets);
+    if (!home->targets) return -ENOMEM;
+    sv_list_init(&home->queued);
+    for (uint32_t i = 0; i < home->worker_count; i++) {
+        uint32_t parity = atomic_load(&home->slots[i].parity);
+        home->targets[i].endpoint = sv_endpoint_of_slot(home->endpoint->ipc, i, parity);
+        sv_list_init(&home->targets[i].waiting);
+    }
+    if (home->reactor->max_queued_bytes) {
+        home->endpoint->consumed = on_consumed;
+        home->endpoint->consumed_context = home;
+    }
+    return 0;
+}
+
+void sv_ring_home_free(struct sv_ring_home *home) {
+    for (uint32_t i = 0; home->targets && i < home->worker_count; i++) {
+        while (home->targets[i].first) {
+            struct sv_overflow *next = home->targets[i].first->next;
+            free(home->targets[i].first);
+            home->targets[i].first = next;
+        }
+    }
+    free(home->targets);
+    home->targets = NULL;
+}
+
+/* Ends the present generation's inbox and goes over to the successor's; what waits is written there from its beginning (a record
+ * that is half in the old ring is dropped by its receiver, who never sees its end). False: no room for END yet. */
+static bool complete_switch(struct sv_ring_home *home, struct sv_ring_target *target) {
+    size_t at = 0;
+    uint32_t former = target->endpoint;
+    if (!write_chunks(home, target, SV_RECORD_END, 0, 0, 0, NULL, 0, &at)) return false;
+    sv_kick(home->endpoint, former);
+    target->endpoint = target->successor;
+    target->successor = 0;
+    if (target->first) target->first->at = 0;
+    return true;
+}
+
+static void flush_overflow(struct sv_ring_home *home, struct sv_ring_target *target) {
+    if (target->successor && !complete_switch(home, target)) return;
+    while (target->first) {
+        struct sv_overflow *next = target->first;
+        if (!write_chunks(home, target, next->type, next->id, next->value, next->stamp_ns, next->payload, next->length, &next->at))
+            return;
+        target->first = next->next;
+        if (!target->first) target->last = NULL;
+        free(next);
+    }
+}
+
+void sv_ring_home_check_space(struct sv_ring_home *home) {
+    struct sv_reactor *reactor = home->reactor;
+    for (uint32_t i = 0; home->stuck && i < home->worker_count; i++) {
+        struct sv_ring_target *target = &home->targets[i];
+        if (!is_stuck(target)) continue;
+        flush_overflow(home, target);
+        struct sv_ring_writer *writer = sv_writer_to(home->endpoint, target->endpoint);
+        if (target->first || target->successor || !writer) continue;
+        if (!sv_ring_has_half(writer)) {
+            sv_ring_want_space(writer);
+            if (!sv_ring_has_half(writer)) continue;
+        }
+        while (!sv_list_is_empty(&target->waiting)) {
+            struct sv_connection *connection = sv_container(target->waiting.next, struct sv_connection, waiting);
+            sv_list_remove(&connection->waiting);
+            sv_reactor_set_block(reactor, connection, SV_BLOCK_RING, false);
+        }
+        home->stuck--;
+    }
+    if (!home->stuck && home->are_datagrams_stopped) {
+        home->are_datagrams_stopped = false;
+        sv_reactor_resume_datagrams(reactor);
+    }
+    for (struct sv_link *link = home->queued.next, *next; link != &home->queued; link = next) {
+        next = link->next;
+        struct sv_connection *connection = sv_container(link, struct sv_connection, waiting);
+        struct sv_ring_writer *writer = sv_writer_to(home->endpoint, home->targets[target_of(home, connection, SV_RECORD_RECEIVE)].endpoint);
+        if (writer) sv_ring_want_space(writer);
+        if (connection->undelivered >= (uint64_t)reactor->max_queued_bytes) continue;
+        sv_list_remove(&connection->waiting);
+        sv_reactor_set_block(reactor, connection, SV_BLOCK_QUEUED, false);
+    }
+}
+
+void sv_ring_home_switch(struct sv_ring_home *home, uint32_t worker, uint32_t parity) {
+    struct sv_ring_target *target = &home->targets[worker];
+    uint32_t endpoint = sv_endpoint_of_slot(home->endpoint->ipc, worker, parity);
+    if (target->endpoint == endpoint) return;
+    if (!is_stuck(target)) home->stuck++;
+    target->successor = endpoint;
+    sv_ring_home_check_space(home);
+}
+
+void sv_ring_home_worker_down(struct sv_ring_home *home, uint32_t worker, uint32_t parity) {
+    struct sv_reactor *reactor = home->reactor;
+    (void)parity;
+    for (struct sv_link *link = reactor->all.next, *next; link != &reactor->all; link = next) {
+        next = link->next;
+        struct sv_connection *connection = sv_container(link, struct sv_connection, all);
+        if (connection->target != worker && connection->target != UINT32_MAX) continue;
+        uint32_t flags = sv_session_flags(connection->session);
+        if (connection->is_owed_close) /* asked again; a second answer finds nothing, and the callback runs once (CLOSE_FIRED) */
+            notify(home, connection, SV_RECORD_CLOSED, -1);
+        else if (flags & SV_SESSION_CLOSE_FIRED)
+            sv_reactor_close(reactor, connection, SV_CLOSE_ANSWER);
+        else if (flags & SV_SESSION_CLOSE_ASKED)
+            sv_reactor_close(reactor, connection, 0);
+    }
+}
+
+bool sv_ring_home_expects_mail(struct sv_ring_home *home) {
+    bool expects = false;
+    for (uint32_t i = 0; i < home->worker_count; i++) {
+        struct sv_ring_target *target = &home->targets[i];
+        if (!target->in_flight) continue;
+        uint32_t parity = (target->endpoint - 2 - home->endpoint->ipc->reactors) & 1;
+        const struct sv_ring *ring = home->endpoint->writers[target->endpoint].ring;
+        if (atomic_load_explicit(&home->slots[i].life[parity].state, memory_order_relaxed) == SV_PROCESS_BUSY ||
+            (ring && sv_ring_backlog(ring)))
+            expects = true;
+        else
+            target->in_flight = 0;
+    }
+    return expects;
+}

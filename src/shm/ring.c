@@ -1,0 +1,180 @@
+/* ring.c: see ring.h. Positions count bytes ever written, so they never wrap in practice (2^64); offset = position & mask. */
+#include "shm/ring.h"
+
+#include <string.h>
+
+#include <assert.h>
+
+static uint32_t record_span(uint32_t payload) {
+    return (SV_RECORD_ALIGN + payload + SV_RECORD_ALIGN - 1) & ~(SV_RECORD_ALIGN - 1);
+}
+
+size_t sv_ring_bytes(uint32_t size) {
+    return sv_cache_lines(sizeof(struct sv_ring) + size);
+}
+
+void sv_ring_init(struct sv_ring *ring, uint32_t size) {
+    assert(size >= 4096 && (size & (size - 1)) == 0);
+    atomic_store(&ring->tail, 0);
+    atomic_store(&ring->packets, 0);
+    atomic_store(&ring->head, 0);
+    atomic_store(&ring->begun, 0);
+    atomic_store(&ring->want_space, 0);
+    ring->size = size;
+}
+
+void sv_ring_writer_attach(struct sv_ring_writer *writer, struct sv_ring *ring, sv_ring_consumed consumed, void *context) {
+    writer->ring = ring;
+    writer->size = ring->size;
+    writer->tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+    writer->head = atomic_load_explicit(&ring->head, memory_order_acquire);
+    writer->reserved = writer->tail;
+    writer->ledger = writer->tail; /* what a predecessor wrote is not on this producer's account */
+    writer->consumed = consumed;
+    writer->context = context;
+}
+
+void sv_ring_reader_attach(struct sv_ring_reader *reader, struct sv_ring *ring) {
+    reader->ring = ring;
+    reader->size = ring->size;
+    reader->released = atomic_load_explicit(&ring->head, memory_order_relaxed);
+    reader->tail = atomic_load_explicit(&ring->tail, memory_order_acquire);
+    reader->position = atomic_load_explicit(&ring->begun, memory_order_relaxed);
+    if (reader->position < reader->released || reader->position > reader->tail) reader->position = reader->released;
+    reader->is_corrupt = false;
+}
+
+/* The producer wrote these records itself, so it may trust their lengths. */
+static void settle_ledger(struct sv_ring_writer *writer) {
+    if (!writer->consumed) {
+        writer->ledger = writer->head;
+        return;
+    }
+    while (writer->ledger < writer->head) {
+        uint32_t offset = (uint32_t)writer->ledger & (writer->size - 1);
+        const struct sv_record *record = (const struct sv_record *)(writer->ring->data + offset);
+        if (record->type != SV_RECORD_PAD) writer->consumed(writer->context, record);
+        writer->ledger += record_span(record->length);
+    }
+}
+
+void sv_ring_writer_refresh(struct sv_ring_writer *writer) {
+    uint64_t head = atomic_load_explicit(&writer->ring->head, memory_order_acquire);
+    if (head > writer->tail || head < writer->head) return; /* a broken consumer: never believe more than was written */
+    writer->head = head;
+    if (writer->ledger < writer->head) settle_ledger(writer);
+}
+
+void sv_ring_want_space(struct sv_ring_writer *writer) {
+    atomic_store_explicit(&writer->ring->want_space, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in sv_ring_is_wanted */
+    sv_ring_writer_refresh(writer);
+}
+
+bool sv_ring_has_half(struct sv_ring_writer *writer) {
+    sv_ring_writer_refresh(writer);
+    return writer->tail - writer->head <= writer->size / 2;
+}
+
+/* A reservation of `size` payload bytes at the tail or, behind a pad, at the start of the ring; NULL if it does not fit. */
+static struct sv_record *place(struct sv_ring_writer *writer, uint32_t size) {
+    uint32_t offset = (uint32_t)writer->tail & (writer->size - 1);
+    uint32_t to_end = writer->size - offset;
+    uint32_t span = record_span(size);
+    uint64_t needed = span <= to_end ? span : (uint64_t)to_end + span;
+    if (writer->tail + needed - writer->head > writer->size) return NULL;
+    writer->reserved = span <= to_end ? writer->tail : writer->tail + to_end;
+    return (struct sv_record *)(writer->ring->data + ((uint32_t)writer->reserved & (writer->size - 1)));
+}
+
+struct sv_record *sv_ring_reserve(struct sv_ring_writer *writer, uint32_t size) {
+    assert(size <= sv_ring_max_payload(writer->size));
+    struct sv_record *record = place(writer, size);
+    if (record) return record;
+    sv_ring_writer_refresh(writer);
+    record = place(writer, size);
+    if (record) return record;
+    sv_ring_want_space(writer);
+    return place(writer, size);
+}
+
+struct sv_record *sv_ring_reserve_between(struct sv_ring_writer *writer, uint32_t least, uint32_t *size) {
+    uint32_t offset = (uint32_t)writer->tail & (writer->size - 1);
+    uint32_t to_end = writer->size - offset;
+    uint64_t room = writer->size - (writer->tail - writer->head);
+    uint32_t best = to_end < room ? to_end : (uint32_t)room;
+    if (best >= record_span(least)) {
+        uint32_t payload = best - SV_RECORD_ALIGN;
+        if (payload < *size) *size = payload;
+        return place(writer, *size);
+    }
+    struct sv_record *record = sv_ring_reserve(writer, least);
+    if (!record) return NULL;
+    offset = (uint32_t)writer->reserved & (writer->size - 1);
+    to_end = writer->size - offset;
+    room = writer->size - (writer->reserved - writer->head);
+    best = (to_end < room ? to_end : (uint32_t)room) - SV_RECORD_ALIGN;
+    if (best < *size) *size = best;
+    return record;
+}
+
+void sv_ring_publish(struct sv_ring_writer *writer, struct sv_record *record) {
+    uint32_t offset = (uint32_t)writer->tail & (writer->size - 1);
+    if (writer->reserved != writer->tail) {
+        struct sv_record *pad = (struct sv_record *)(writer->ring->data + offset);
+        pad->type = SV_RECORD_PAD;
+        pad->flags = 0;
+        pad->length = writer->size - offset - SV_RECORD_ALIGN;
+    }
+    writer->tail = writer->reserved + record_span(record->length);
+    writer->reserved = writer->tail;
+    atomic_store_explicit(&writer->ring->tail, writer->tail, memory_order_release);
+}
+
+const struct sv_record *sv_ring_peek(struct sv_ring_reader *reader) {
+    for (;;) {
+        if (reader->position == reader->tail) {
+            reader->tail = atomic_load_explicit(&reader->ring->tail, memory_order_acquire);
+            if (reader->position == reader->tail || reader->is_corrupt) return NULL;
+        }
+        uint32_t offset = (uint32_t)reader->position & (reader->size - 1);
+        const struct sv_record *record = (const struct sv_record *)(reader->ring->data + offset);
+        uint32_t length = record->length;
+        uint64_t available = reader->tail - reader->position;
+        if (length > reader->size || record_span(length) > available || record_span(length) > reader->size - offset) {
+            reader->is_corrupt = true;
+            return NULL;
+        }
+        if (record->type != SV_RECORD_PAD) return record;
+        reader->position += record_span(length);
+    }
+}
+
+void sv_ring_take(struct sv_ring_reader *reader, const struct sv_record *record) {
+    reader->position += record_span(record->length);
+}
+
+void sv_ring_begin(struct sv_ring_reader *reader) {
+    atomic_store_explicit(&reader->ring->begun, reader->position, memory_order_release);
+}
+
+void sv_ring_release(struct sv_ring_reader *reader) {
+    if (reader->released == reader->position) return;
+    reader->released = reader->position;
+    atomic_store_explicit(&reader->ring->head, reader->position, memory_order_release);
+}
+
+bool sv_ring_is_wanted(struct sv_ring_reader *reader) {
+    struct sv_ring *ring = reader->ring;
+    atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in sv_ring_want_space */
+    if (!atomic_load_explicit(&ring->want_space, memory_order_relaxed)) return false;
+    uint64_t used = atomic_load_explicit(&ring->tail, memory_order_relaxed) - reader->released;
+    if (used > reader->size / 2) return false;
+    return atomic_exchange(&ring->want_space, 0) != 0;
+}
+
+uint64_t sv_ring_backlog(const struct sv_ring *ring) {
+    uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+    uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+    return tail > head ? tail - head : 0;
+}

@@ -1,0 +1,113 @@
+/* ring.h: single-producer, single-consumer ring of records in shared memory.
+ *
+ * Writer: exactly one process or thread ("producer"), through a `struct sv_ring_writer`. Reader: exactly one ("consumer"),
+ * through a `struct sv_ring_reader`. Both handles are private; whoever takes over from a dead process attaches anew and goes
+ * on where the shared positions stand.
+ *
+ * A record becomes visible by one release store of `tail` after it is complete: a producer that dies at any instruction leaves
+ * the ring sound. A record is gone by one release store of `head`. Before a consumer works on a record in place it says so in
+ * `begun`: a successor goes on behind that one, so that no record is worked on twice. Nothing here blocks, allocates or makes a system call.
+ *
+ * Records are contiguous and aligned to SV_RECORD_ALIGN; where one does not fit before the end, a pad record fills the rest.
+ * A consumer never trusts a length: a record that does not lie within what was published marks the ring as corrupt. */
+#ifndef SV_SHM_RING_H
+#define SV_SHM_RING_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shm/arena.h"
+
+#define SV_RECORD_ALIGN 32u
+#define SV_RECORD_PAD 0 /* type of the filler at the wrap; never seen by consumers */
+
+enum sv_record_flag { SV_RECORD_FIRST = 1, SV_RECORD_LAST = 2, SV_RECORD_SERIALISED = 4 };
+
+struct sv_record { /* in the ring, in front of its payload */
+    uint32_t length;  /* payload bytes */
+    uint16_t type;    /* enum sv_record_type (ipc/record.h); SV_RECORD_PAD here */
+    uint16_t flags;   /* enum sv_record_flag */
+    uint64_t id;      /* session, task or request id */
+    uint32_t source;  /* endpoint that wrote it */
+    int32_t value;    /* meaning by type: reactor id, port, flags */
+    int64_t stamp_ns; /* wall clock when the payload came in, or 0 */
+    unsigned char payload[];
+};
+_Static_assert(sizeof(struct sv_record) == SV_RECORD_ALIGN, "a record's head is one unit of alignment");
+
+struct sv_ring {
+    _Alignas(SV_CACHE_LINE) _Atomic uint64_t tail;       /* producer writes: bytes ever published */
+    _Atomic uint64_t packets;                            /* producer writes: data packets ever published (statistics) */
+    _Alignas(SV_CACHE_LINE) _Atomic uint64_t head;       /* consumer writes: bytes ever released */
+    _Atomic uint64_t begun;                              /* consumer writes: end of the record that it works on */
+    _Alignas(SV_CACHE_LINE) _Atomic uint32_t want_space; /* producer sets, consumer clears */
+    _Alignas(SV_CACHE_LINE) uint32_t size;               /* power of two; written once at creation */
+    _Alignas(SV_CACHE_LINE) unsigned char data[];
+};
+
+/* Called with each record that the consumer has released, in order, before its bytes may be overwritten. */
+typedef void (*sv_ring_consumed)(void *context, const struct sv_record *record);
+
+struct sv_ring_writer { /* private to the producer */
+    struct sv_ring *ring;
+    uint32_t size;
+    uint64_t tail;     /* as published */
+    uint64_t head;     /* consumer's position as last seen; the true one may be further */
+    uint64_t reserved; /* where the reserved record begins (behind a pad) */
+    uint64_t ledger;   /* records before this were reported to `consumed` */
+    sv_ring_consumed consumed; /* may be NULL */
+    void *context;
+};
+
+struct sv_ring_reader { /* private to the consumer */
+    struct sv_ring *ring;
+    uint32_t size;
+    uint64_t tail;     /* producer's position as last seen */
+    uint64_t position; /* next record to look at */
+    uint64_t released; /* as stored in head */
+    bool is_corrupt;
+};
+
+/* Bytes of shared memory for a ring of `size` data bytes (a power of two, at least 4 KiB). */
+size_t sv_ring_bytes(uint32_t size);
+void sv_ring_init(struct sv_ring *ring, uint32_t size);
+
+void sv_ring_writer_attach(struct sv_ring_writer *writer, struct sv_ring *ring, sv_ring_consumed consumed, void *context);
+void sv_ring_reader_attach(struct sv_ring_reader *reader, struct sv_ring *ring);
+
+/* Largest payload of one record: a quarter of the ring at most, so that a record always fits again. */
+static inline uint32_t sv_ring_max_payload(uint32_t size) {
+    return size / 4 - SV_RECORD_ALIGN;
+}
+
+/* Space for a record of `size` payload bytes, or NULL when the ring is too full (then want_space is set and the ring was
+ * looked at once more). The caller fills the record, all members, then publishes. */
+struct sv_record *sv_ring_reserve(struct sv_ring_writer *writer, uint32_t size);
+/* The same for at least `least` and at most *size bytes; *size tells how many. Takes what lies before the end of the ring if
+ * that is enough, so that reading a socket straight into the ring does not waste its rest. */
+struct sv_record *sv_ring_reserve_between(struct sv_ring_writer *writer, uint32_t least, uint32_t *size);
+/* Makes the reserved record visible; record->length may be less than what was reserved. */
+void sv_ring_publish(struct sv_ring_writer *writer, struct sv_record *record);
+/* Looks at the consumer's position and reports what it released to `consumed`. */
+void sv_ring_writer_refresh(struct sv_ring_writer *writer);
+/* True if at least half of the ring is free now. */
+bool sv_ring_has_half(struct sv_ring_writer *writer);
+/* Asks the consumer to ring the producer's bell when it has released something and half of the ring is free. */
+void sv_ring_want_space(struct sv_ring_writer *writer);
+
+/* Next record that was not yet taken, or NULL. It stays valid until it is released. */
+const struct sv_record *sv_ring_peek(struct sv_ring_reader *reader);
+/* Goes on to the record behind the one that peek returned. */
+void sv_ring_take(struct sv_ring_reader *reader, const struct sv_record *record);
+/* Says that the records taken so far are being worked on: a successor will not see them again. */
+void sv_ring_begin(struct sv_ring_reader *reader);
+/* Gives back all that was taken: one store. */
+void sv_ring_release(struct sv_ring_reader *reader);
+/* True, once, if the producer waits for space and should be woken now. For the end of a batch of releases: it costs a fence. */
+bool sv_ring_is_wanted(struct sv_ring_reader *reader);
+/* Bytes published and not yet released, by the shared positions; for load statistics from any process. */
+uint64_t sv_ring_backlog(const struct sv_ring *ring);
+
+#endif
