@@ -42,7 +42,7 @@ struct line {
 static const char *const level_names[] = {"debug", "trace", "info", "notice", "warning", "error"};
 static const char *const level_titles[] = {"DEBUG", "TRACE", "INFO", "NOTICE", "WARNING", "ERROR"};
 
-/* ------------------------------------------------------------------------------------------------------- the file */
+/* --------------------------------------------------------------------------------------------------------- the file */
 
 /* The period that `now` lies in: the digits of the suffix read as a number. */
 static int64_t period_of(enum sv_log_rotation rotation, const struct tm *now) {
@@ -71,10 +71,11 @@ static int64_t current_period(enum sv_log_rotation rotation) {
 
 /* Opens the file of a period; its descriptor, or -errno. */
 static int open_file(const char *path, int64_t period) {
-    char *name = NULL;
+    char *name;
     int fd;
 
-    if (period ? asprintf(&name, "%s.%" PRId64, path, period) < 0 : !(name = strdup(path)))
+    int length = period ? asprintf(&name, "%s.%" PRId64, path, period) : asprintf(&name, "%s", path);
+    if (length < 0)
         return -ENOMEM;
     do
         fd = open(name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, FILE_MODE);
@@ -114,7 +115,7 @@ static int follow_rotation(struct sv_log_sink *sink, int64_t period) {
     return replace_file(sink, period);
 }
 
-/* ------------------------------------------------------------------------------------------------------- the sink */
+/* --------------------------------------------------------------------------------------------------------- the sink */
 
 struct sv_log_sink *sv_log_sink_new(void) {
     struct sv_log_sink *sink = calloc(1, sizeof *sink);
@@ -196,7 +197,7 @@ void sv_log_sink_set_display_errors(struct sv_log_sink *sink, bool is_on) { sink
 
 int sv_log_sink_fd(const struct sv_log_sink *sink) { return sink->fd; }
 
-/* ------------------------------------------------------------------------------------------------ building a line */
+/* -------------------------------------------------------------------------------------------------- building a line */
 
 static void append(struct line *line, const char *bytes, size_t length) {
     if (length > line->limit - line->length)
@@ -224,8 +225,8 @@ static bool append_whole(struct line *line, const char *bytes, size_t length) {
     return true;
 }
 
-/* Text that may come from a client must not be able to forge a line or drive a terminal: control characters become \xNN,
- * and what follows a newline (a traceback) is indented, while every record begins with its time. */
+/* Text that may come from a client must not be able to forge a line or drive a terminal: control characters become
+ * \xNN, and what follows a newline (a traceback) is indented, while every record begins with its time. */
 static void append_plain(struct line *line, const char *text, size_t length) {
     for (size_t i = 0; i < length; i++) {
         unsigned char c = (unsigned char)text[i];
@@ -389,7 +390,7 @@ static size_t without_trailing_newlines(const char *text, size_t length) {
     return length;
 }
 
-/* ---------------------------------------------------------------------------------------------------- the writers */
+/* ------------------------------------------------------------------------------------------------------ the writers */
 
 struct sv_log sv_log_view(struct sv_log_sink *sink, const char *role, int id) {
     return (struct sv_log){.sink = sink, .role = role, .id = id, .pid = getpid()};

@@ -1,7 +1,7 @@
 /* machine.c: how much of the machine this process may use. runs in: anywhere, at start-up.
  *
- * Limits of control groups hold for a group and all below it, so every group from ours up to the root is looked at. In a
- * container the path that /proc tells may be the host's and not be visible; the root of the mount then still is. */
+ * Limits of control groups hold for a group and all below it, so every group from ours up to the root is looked at.
+ * In a container the path that /proc tells may be the host's and not be visible; the root of the mount still is. */
 #include "base/machine.h"
 
 #include <inttypes.h>

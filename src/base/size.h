@@ -10,7 +10,7 @@
  * 0 and *bytes, or -1 for anything else: a sign, blanks, a fraction, nothing, more than INT64_MAX. */
 int sv_size_parse(const char *text, size_t length, int64_t *bytes);
 
-/* Writes `bytes` (>= 0) exactly, with the largest unit that divides it: "2 MiB", "65537 bytes". Cut to `size` with NUL. */
+/* Writes `bytes` (>= 0) exactly, with the largest unit that divides it: "2 MiB", "65537 bytes". NUL-terminated. */
 void sv_size_format(int64_t bytes, char *text, size_t size);
 
 /* The smallest power of two that is not below `value`; at least 1, at most 2^62. */

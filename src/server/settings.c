@@ -19,7 +19,7 @@
         other = swapped;                                                                                               \
     } while (0)
 
-/* ------------------------------------------------------------------------------------------------- fields by table */
+/* -------------------------------------------------------------------------------------------------- fields by table */
 
 static void *field_of(const struct sv_setting_row *row, const void *settings) { return (char *)settings + row->offset; }
 
@@ -188,7 +188,7 @@ bool sv_port_setting_is_given(const struct sv_port_settings *settings, const cha
     return is_given(&settings->given, name);
 }
 
-/* ------------------------------------------------------------------------------------------------------ one set call */
+/* ----------------------------------------------------------------------------------------------------- one set call */
 
 /* A set call works on copies, which replace the originals when everything was found good. */
 struct call {

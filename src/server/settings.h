@@ -1,13 +1,14 @@
 /* settings.h: what server:set{...} and port:set{...} know, as typed values.
  *
- * settings_table.c is the only list of settings (name, aliases, type, range, default, scope, doc line); parsing, checking,
- * the nearest-name hint, docs/settings.md and the LuaLS definitions come from it. Field names here equal setting names.
+ * settings_table.c is the only list of settings (name, aliases, type, range, default, scope, doc line); parsing,
+ * checking, the nearest-name hint, docs/settings.md and the LuaLS definitions come from it. Field names here equal
+ * setting names.
  * Types: bool -> bool, int, enum, ms, size -> int64_t (ms in milliseconds, size in bytes), sec -> double seconds,
  * string and path -> char * owned by the struct (NULL = not given, so the default; paths are absolute).
  *
  * A field holds what was given or its default. Defaults that follow from the machine or from other settings are marked
- * "derived": they are SV_DERIVE until sv_settings_finish(), sv_settings_derive_heartbeat() and sv_port_settings_finish()
- * have run, which is once, in start(); so the order of set calls never matters.
+ * "derived": they are settled by sv_settings_finish(), sv_settings_derive_heartbeat() and sv_port_settings_finish(),
+ * which run once, in start(); so the order of set calls never matters.
  *
  * Settings that nothing uses have a row in the table but no field here: the row checks type and range, and refuses what
  * would need something that is not built.
@@ -197,9 +198,9 @@ bool sv_server_setting_is_given(const struct sv_server_settings *settings, const
 bool sv_port_setting_is_given(const struct sv_port_settings *settings, const char *name);
 
 /* One set call: `server` NULL = port level (server settings are errors then). All or nothing: 0, or -505 with a message
- * like `bad setting 'backlog': expected integer 1..65535, got -1`, -501 without memory. A server-level call first applies
- * the log settings to log->sink (a log_file that cannot be opened is a bad setting); then unknown names, settings without
- * effect and a package_max_length that is too small are told through `log`. */
+ * like `bad setting 'backlog': expected integer 1..65535, got -1`, -501 without memory. A server-level call first
+ * applies the log settings to log->sink (a log_file that cannot be opened is a bad setting); then unknown names,
+ * settings without effect and a package_max_length that is too small are told through `log`. */
 int sv_settings_apply(struct sv_server_settings *server, struct sv_port_settings *port,
                       const struct srvlua_setting *settings, size_t count, struct sv_log *log,
                       struct srvlua_status *status);
@@ -208,8 +209,8 @@ int sv_settings_apply(struct sv_server_settings *server, struct sv_port_settings
  * RLIMIT_NOFILE of the process. 0 or -505. Derived values look like given ones afterwards, so it is for a copy. */
 int sv_settings_finish(struct sv_server_settings *server, struct sv_port_settings *primary, int mode,
                        struct sv_log *log, struct srvlua_status *status);
-/* One notice if the kernel will cut the port's backlog. For ports with settings of their own sv_settings_apply() calls it,
- * for the primary one sv_settings_finish(). */
+/* One notice if the kernel will cut the port's backlog. sv_settings_apply() calls it for ports with settings of their
+ * own, sv_settings_finish() for the primary one. */
 void sv_settings_check_backlog(const struct sv_port_settings *port, struct sv_log *log);
 /* start(), for every port after inheritance was settled: watermarks. 0 or -505. */
 int sv_port_settings_finish(struct sv_port_settings *port, struct srvlua_status *status);
@@ -217,7 +218,7 @@ int sv_port_settings_finish(struct sv_port_settings *port, struct srvlua_status 
  * (settings.md 3.4). All stay 0 when neither was given anywhere. */
 void sv_settings_derive_heartbeat(struct sv_server_settings *server, struct sv_port_settings **ports, size_t count);
 
-/* Effective value of a setting by canonical name or alias: 0, or -505 for a name that is not known or has no value kept.
+/* Effective value of a setting by canonical name or alias: 0, or -505 for a name that is not known.
  * NIL = none, or not derived yet. Strings belong to the settings; of lists only the number of entries is told. */
 int sv_settings_get(const struct sv_server_settings *server, const struct sv_port_settings *primary, const char *name,
                     struct srvlua_value *value);

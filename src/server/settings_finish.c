@@ -31,7 +31,7 @@ static void adjust(int64_t *field, int64_t value, const char *name, const char *
     *field = value;
 }
 
-/* ------------------------------------------------------------------------------------------------------- processes */
+/* -------------------------------------------------------------------------------------------------------- processes */
 
 static void finish_workers(struct sv_server_settings *server, int mode, int cpus, struct sv_log *log) {
     if (server->worker_num == SV_DERIVE)
@@ -76,8 +76,8 @@ static int64_t raise_descriptor_limit(int64_t wanted) {
     return soft == RLIM_INFINITY || soft > INT64_MAX ? INT64_MAX : (int64_t)soft;
 }
 
-/* The limit is compared with max_connection alone, as documented, while what is asked for leaves room for the server's own
- * descriptors; where that is not granted, accepting pauses at EMFILE. */
+/* The limit is compared with max_connection alone, as documented, while what is asked for leaves room for the server's
+ * own descriptors; where that is not granted, accepting pauses at EMFILE. */
 static void finish_connections(struct sv_server_settings *server, struct sv_log *log) {
     int64_t spare = SPARE_DESCRIPTORS + server->worker_num + server->task_worker_num;
 
@@ -103,7 +103,7 @@ static void finish_session_table(struct sv_server_settings *server, struct sv_lo
                "a power of two", SRVLUA_LOG_NOTICE, log);
 }
 
-/* --------------------------------------------------------------------------------------------------- one from another */
+/* ------------------------------------------------------------------------------------------------- one from another */
 
 static void finish_requests(struct sv_server_settings *server) {
     if (server->max_request_grace == SV_DERIVE)
@@ -142,7 +142,7 @@ static void finish_coroutines(struct sv_server_settings *server) {
         server->task_object = true;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- memory */
+/* ----------------------------------------------------------------------------------------------------------- memory */
 
 static void finish_memory(struct sv_server_settings *server, int cpus, struct sv_log *log) {
     static const char why[] = "a power of two";
@@ -182,7 +182,7 @@ int sv_settings_finish(struct sv_server_settings *server, struct sv_port_setting
     return 0;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- ports */
+/* ------------------------------------------------------------------------------------------------------------ ports */
 
 void sv_settings_check_backlog(const struct sv_port_settings *port, struct sv_log *log) {
     int64_t most = sv_machine_accept_queue();

@@ -11,8 +11,9 @@
 
 #include "server/settings_check.h"
 
-#define MOST_BYTES 1125899906842624.0 /* 1 PiB, exact in a double */
-#define MOST_SECONDS 1e9              /* about 30 years: nanoseconds still fit 64 bits */
+#define MOST_BYTES SV_SETTING_MOST_BYTES
+#define MOST_SECONDS SV_SETTING_MOST_SECONDS
+#define MOST_PATH (PATH_MAX - 32) /* room for a suffix */
 #define UINT32_MOST 4294967295.0
 #define INT32_MOST 2147483647.0
 #define KIB 1024.0
@@ -240,7 +241,7 @@ const struct sv_setting_row sv_setting_rows[] = {
     {SERVER_CHECKED(COROUTINES, aio_max_idle_time), ANY_SECONDS, IS(0), FLAGS(OFF | NO_EFFECT), DOC("No effect.")},
 
     /* -------------------------------------------------------------------------------------- log, daemon, user */
-    {SERVER(LOG, log_file), PATH(PATH_MAX - 32), .default_doc = "stderr",
+    {SERVER(LOG, log_file), PATH(MOST_PATH), .default_doc = "stderr",
      DOC("Log of all processes; opened for appending.")},
     {SERVER(LOG, log_level), CHOICE(log_levels), IS(SRVLUA_LOG_INFO), DOC("Lines below it are not written.")},
     {SERVER(LOG, log_date_format), STRING, IS_TEXT("%Y-%m-%d %H:%M:%S"), .check = sv_check_date_format,
@@ -253,13 +254,13 @@ const struct sv_setting_row sv_setting_rows[] = {
     {SERVER(LOG, display_errors), BOOL(true),
      DOC("Errors go to stderr as well when there is a `log_file`; never after `daemonize`.")},
     {SERVER(LOG, daemonize), BOOL(false), DOC("Runs in the background. Not under systemd, containers, supervisors.")},
-    {SERVER(LOG, pid_file), PATH(PATH_MAX - 32),
+    {SERVER(LOG, pid_file), PATH(MOST_PATH),
      DOC("File that holds the pid of the starting process while the server runs.")},
     {SERVER(LOG, user), STRING, .check = sv_check_user, LATER("changing the workers' identity"),
      DOC("User of event and task workers (name or number as text), if started as root.")},
     {SERVER(LOG, group), STRING, .check = sv_check_group, .default_doc = "the user's",
      LATER("changing the workers' identity"), DOC("Group of event and task workers, if started as root.")},
-    {SERVER(LOG, chroot), PATH(PATH_MAX - 32), .check = sv_check_directory, LATER("changing the workers' identity"),
+    {SERVER(LOG, chroot), PATH(MOST_PATH), .check = sv_check_directory, LATER("changing the workers' identity"),
      DOC("Root directory of event and task workers, if started as root.")},
 
     /* -------------------------------------------------------------------------------------------- TCP options */
@@ -308,9 +309,9 @@ const struct sv_setting_row sv_setting_rows[] = {
      DOC("Longest time from the first byte of a packet to its last; then the connection is closed. 0 = off.")},
 
     /* ---------------------------------------------------------------------------------------------------- TLS */
-    {PORT_CHECKED(TLS, ssl_cert_file), PATH(PATH_MAX - 32), LATER("TLS"),
+    {PORT_CHECKED(TLS, ssl_cert_file), PATH(MOST_PATH), LATER("TLS"),
      DOC("PEM file of the certificate chain, leaf first.")},
-    {PORT_CHECKED(TLS, ssl_key_file), PATH(PATH_MAX - 32), LATER("TLS"), DOC("PEM file of the private key.")},
+    {PORT_CHECKED(TLS, ssl_key_file), PATH(MOST_PATH), LATER("TLS"), DOC("PEM file of the private key.")},
     {PORT_CHECKED(TLS, ssl_passphrase), STRING, LATER("TLS"), DOC("Of an encrypted key.")},
     {PORT_CHECKED(TLS, ssl_sni_certs), .type = SV_SETTING_MAP, LATER("TLS"),
      DOC("More certificates by server name: each a table with `ssl_cert_file`, `ssl_key_file` and `ssl_passphrase`.")},
@@ -320,7 +321,7 @@ const struct sv_setting_row sv_setting_rows[] = {
      LATER("TLS"), DOC("Suites for TLS 1.2, separated by `:` or as a list.")},
     {PORT_CHECKED(TLS, ssl_ecdh_curve), STRING, IS_TEXT("auto"), LATER("TLS"),
      DOC("Curves in order of preference, separated by `:`.")},
-    {PORT_CHECKED(TLS, ssl_dhparam), PATH(PATH_MAX - 32), FLAGS(NO_EFFECT),
+    {PORT_CHECKED(TLS, ssl_dhparam), PATH(MOST_PATH), FLAGS(NO_EFFECT),
      DOC("No effect: no finite-field suites are offered.")},
     {PORT_CHECKED(TLS, ssl_prefer_server_ciphers), BOOL(true), LATER("TLS"),
      DOC("The server's order of suites decides.")},
@@ -330,10 +331,10 @@ const struct sv_setting_row sv_setting_rows[] = {
     {PORT_CHECKED(TLS, ssl_verify_peer), BOOL(false), LATER("TLS"), DOC("The client must show a valid certificate.")},
     {PORT_CHECKED(TLS, ssl_allow_self_signed), BOOL(false), LATER("TLS"),
      DOC("With `ssl_verify_peer`, a self-signed certificate will do.")},
-    {PORT_CHECKED(TLS, ssl_client_cert_file), PATH(PATH_MAX - 32), LATER("TLS"),
+    {PORT_CHECKED(TLS, ssl_client_cert_file), PATH(MOST_PATH), LATER("TLS"),
      DOC("PEM file of CA certificates for client certificates.")},
-    {PORT_CHECKED(TLS, ssl_cafile), PATH(PATH_MAX - 32), LATER("TLS"), DOC("PEM file of more CA certificates.")},
-    {PORT_CHECKED(TLS, ssl_capath), PATH(PATH_MAX - 32), LATER("TLS"), DOC("Directory of more CA certificates.")},
+    {PORT_CHECKED(TLS, ssl_cafile), PATH(MOST_PATH), LATER("TLS"), DOC("PEM file of more CA certificates.")},
+    {PORT_CHECKED(TLS, ssl_capath), PATH(MOST_PATH), LATER("TLS"), DOC("Directory of more CA certificates.")},
     {PORT_CHECKED(TLS, ssl_verify_depth), INT(0, 255), IS(0), FLAGS(OFF), .default_doc = "the library's", LATER("TLS"),
      DOC("Most intermediate certificates.")},
     {PORT_CHECKED(TLS, ssl_session_tickets), BOOL(true), LATER("TLS"), DOC("Sessions can be resumed with tickets.")},
@@ -365,7 +366,7 @@ const struct sv_setting_row sv_setting_rows[] = {
      .default_doc = "every type", LATER("HTTP"), DOC("Only these content types are compressed.")},
     {SERVER_CHECKED(HTTP, enable_static_handler), BOOL(false), LATER("HTTP"),
      DOC("Serves files under `document_root` before `request`.")},
-    {SERVER_CHECKED(HTTP, document_root), PATH(PATH_MAX - 32), .check = sv_check_directory, LATER("HTTP"),
+    {SERVER_CHECKED(HTTP, document_root), PATH(MOST_PATH), .check = sv_check_directory, LATER("HTTP"),
      DOC("Directory of the static files.")},
     {SERVER_CHECKED(HTTP, static_handler_locations), .type = SV_SETTING_STRING_LIST, .check = sv_check_locations,
      .default_doc = "all paths", LATER("HTTP"), DOC("Only paths with these prefixes are static.")},
@@ -421,7 +422,7 @@ const struct sv_setting_row sv_setting_rows[] = {
      DOC("No effect: server push is not supported.")},
 
     /* ------------------------------------------------------------------------------------ statistics, tracing */
-    {SERVER(STATISTICS, stats_file), PATH(PATH_MAX - 32),
+    {SERVER(STATISTICS, stats_file), PATH(MOST_PATH),
      DOC("Worker 0 writes `server:stats()` there: as JSON, as Lua table, or as `key: value` lines, by its ending.")},
     {SERVER(STATISTICS, stats_timer_interval), MILLISECONDS(1, 86400000), IS(1000), DOC("How often.")},
     {SERVER(STATISTICS, debug_mode), BOOL(false), DOC("true = `log_level = 'debug'`.")},
@@ -568,7 +569,7 @@ const struct sv_refused_setting sv_refused_settings[] = {
     {NULL, NULL},
 };
 
-/* ---------------------------------------------------------------------------------------------------- looking up */
+/* ------------------------------------------------------------------------------------------------------- looking up */
 
 const struct sv_setting_row *sv_setting_find(const char *name) {
     for (const struct sv_setting_row *row = sv_setting_rows; row->name; row++) {

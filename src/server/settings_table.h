@@ -13,6 +13,9 @@
 
 #define SV_SETTING_ALIASES 2
 #define SV_SETTING_NOT_STORED (-1)
+/* The largest numbers where a row sets no limit of its own. */
+#define SV_SETTING_MOST_BYTES 1125899906842624.0 /* 1 PiB, exact in a double */
+#define SV_SETTING_MOST_SECONDS 1e9              /* about 30 years: nanoseconds still fit 64 bits */
 
 enum sv_setting_type {                            /* kept in settings.h as */
                        SV_SETTING_BOOL,           /* bool */

@@ -12,7 +12,7 @@
 #define OUT_OF_MEMORY (-SRVLUA_ERROR_MALLOC_FAIL)
 #define BAD (-SRVLUA_ERROR_INVALID_PARAMS)
 
-/* --------------------------------------------------------------------------------------------------------- wording */
+/* ---------------------------------------------------------------------------------------------------------- wording */
 
 static size_t append(char *text, size_t size, const char *format, ...) SRVLUA_PRINTF(3, 4);
 static size_t append(char *text, size_t size, const char *format, ...) {
@@ -68,6 +68,7 @@ void sv_setting_describe(const struct sv_setting_row *row, char *text, size_t si
     case SV_SETTING_INT_LIST:
         append(text, size, "%s", words[row->type]);
         append_range(row, text, size);
+        append(text, size, "%s", row->type == SV_SETTING_SIZE ? ", or text like '8M'" : "");
         return;
     case SV_SETTING_STRING:
     case SV_SETTING_PATH:
@@ -127,7 +128,7 @@ static int complain(const struct srvlua_value *given, const char *expected, char
     return BAD;
 }
 
-/* ------------------------------------------------------------------------------------------------- reading by type */
+/* -------------------------------------------------------------------------------------------------- reading by type */
 
 static bool is_integer(double number) { return isfinite(number) && number == floor(number); }
 
@@ -421,7 +422,7 @@ int sv_setting_value_read(struct sv_setting_value *value, const struct sv_settin
     return result;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- values */
+/* ----------------------------------------------------------------------------------------------------------- values */
 
 void sv_setting_value_free(struct sv_setting_value *value) {
     for (size_t i = 0; i < value->strings.count; i++)
