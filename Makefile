@@ -119,7 +119,7 @@ bench: all $(BENCH_BIN) ## measure against a raw epoll loop in the same run
 	@test -x bench/run || { echo 'make bench: there is no bench/run yet' >&2; exit 1; }
 	@BUILD=$(BUILD) bench/run
 
-lint: all ## luacheck, cppcheck, the layers' includes, exported and writable symbols; TIDY=1 adds clang-tidy
+lint: all $(SETTINGS_DOC) ## luacheck, cppcheck, the includes of the layers, symbols, generated docs; TIDY=1 adds clang-tidy
 	@BUILD=$(BUILD) TIDY=$(TIDY) .ci/lint
 
 asan: ## build with ASan and UBSan in build/asan and run the whole suite with that launcher
