@@ -1,0 +1,54 @@
+--- `require 'srvlua'`: constants, small functions, `srvlua.Server`, and one field per module, loaded at its first use.
+-- The C part is `srvlua.core`: part of the launcher, or core.so beside a stock luajit.
+
+local core = require 'srvlua.core'
+
+-- fields that are modules of their own
+local modules = {
+  Timer = 'srvlua.Timer',
+}
+
+local srvlua = {
+  Server = core.Server,
+  getpid = core.getpid,
+  hrtime = core.hrtime,
+  now = core.now,
+  setProcessName = core.setProcessName,
+  sleep = core.sleep,
+  strerror = core.strerror,
+  version = core.version,
+  version_id = core.version_id,
+}
+for name, number in pairs(core.constants) do
+  srvlua[name] = number
+end
+
+--- One line through the server's log, values joined as `print` does.
+function srvlua.log(level, ...)
+  local parts = { ... }
+  for i = 1, select('#', ...) do
+    parts[i] = tostring(parts[i])
+  end
+  return core.log(level, table.concat(parts, '\t'))
+end
+
+--- Names of the modules that workers inherit, and so a reload cannot refresh: those loaded when `start()` was called.
+function srvlua.inheritedModules()
+  local names = {}
+  for name in pairs(core.loadedModules()) do
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  return names
+end
+
+return setmetatable(srvlua, {
+  __index = function(self, name)
+    local module_name = modules[name]
+    if module_name then
+      local module = require(module_name)
+      rawset(self, name, module)
+      return module
+    end
+  end,
+})
