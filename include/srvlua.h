@@ -401,6 +401,10 @@ SRVLUA_API void srvlua_callback_failed(srvlua_server *server);
 /* One line through the server's log. Any process, any time. Text longer than about 64 KiB is cut. */
 SRVLUA_API void srvlua_log(srvlua_server *server, enum srvlua_log_level level, const char *format, ...) SRVLUA_PRINTF(3, 4);
 
+/* Names the calling process: as far as the area of its arguments allows (at most 127 bytes), and 15 bytes in `comm`.
+ * 0, or -errno. Any process, any time. */
+SRVLUA_API int srvlua_set_process_name(const char *name);
+
 /* ----------------------------------------------------------------------------------------------- loop and timers */
 
 /* The event loop of the calling process, NULL where there is none (before start, after it, in a process without one). */

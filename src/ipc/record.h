@@ -32,7 +32,9 @@ enum sv_record_type {
     /* supervision; id: process number or 0 */
     SV_RECORD_QUIESCE,       /* master -> reactors: stop reading and accepting; answered QUIESCED */
     SV_RECORD_QUIESCED,      /* reactor -> master */
-    SV_RECORD_DRAIN,         /* master -> reactors: workers are gone; flush output until stamp_ns (monotonic), close, end */
+    SV_RECORD_SERVE,         /* master -> reactors: clients may come now (datagram ports are read) */
+    SV_RECORD_DRAIN,         /* master -> reactors: workers are gone; flush output until the shutdown's deadline, close, end */
+    SV_RECORD_DRAINED,       /* reactor -> master: that is done, the thread ends */
     SV_RECORD_WORKER_DOWN,   /* manager -> connection owners: id: slot, value: parity; that process is dead */
     SV_RECORD_SWITCH,        /* manager -> reactors: id: slot, value: parity; new work goes to that parity now */
     SV_RECORD_END,           /* reactor -> worker: nothing more comes from here for this life */
@@ -50,7 +52,11 @@ enum sv_close_order {
     SV_CLOSE_RESET = 2   /* drop the queue, close with RST */
 };
 
-enum sv_stop_order { SV_STOP_NOW, SV_STOP_WAIT };
+enum sv_stop_order {
+    SV_STOP_NOW,   /* after the running callback; what is pending is abandoned */
+    SV_STOP_LEAVE, /* a user's stop(id, true): hand the inbox over, ask for a successor, wait until nothing is pending */
+    SV_STOP_WAIT   /* the manager's: the successor is there, or the server shuts down */
+};
 
 struct sv_packet_head { /* in front of a datagram's bytes */
     int32_t peer_port;  /* -1: unix */

@@ -1,0 +1,519 @@
+/* manager.c: forks and supervises the workers. Single-threaded, and the only process that forks.
+ *
+ * Each slot has two lives, one per parity. Normally one is in use; a replacement (reload, max_request, stop) starts the other one
+ * beside it, and when that says READY the slot's new work goes there. A life that crashes is started again on its own parity,
+ * where the inbox with what it had not begun still is.
+ *
+ *            fork            READY               told to leave        reaped
+ *   NONE ──────────► STARTING ────────► SERVING ───────────────► LEAVING ────────► NONE
+ *                        └── died, start_timeout: the replacement failed, or is tried again ──►┘           */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/errors.h"
+#include "process/runtime.h"
+
+#define KILL_GRACE_NS (SV_NS_PER_SECOND / 2) /* after max_wait_time, before SIGKILL */
+#define TICK_MS 20                           /* deadlines are looked at this often while there are any */
+
+enum life_phase { LIFE_NONE, LIFE_STARTING, LIFE_SERVING, LIFE_LEAVING };
+
+struct life {
+    enum life_phase phase;
+    pid_t pid;
+    int64_t started_ns;
+    int64_t kill_at_ns; /* 0: never */
+};
+
+struct child { /* one slot */
+    struct life lives[2];
+    uint32_t active; /* parity that new work goes to */
+    int quick_deaths;
+    double delay;          /* of the next respawn, seconds */
+    int64_t respawn_at_ns; /* 0: none due */
+    bool wants_replacement, is_reloading;
+};
+
+enum stop_phase { NOT_STOPPING, STOP_WORKERS, STOP_TASKS, STOP_USERS, STOPPED };
+
+struct manager {
+    struct sv_runtime *rt;
+    struct child *children;
+    enum stop_phase stopping;
+    struct {
+        bool is_active, is_failed;
+        uint32_t next, in_progress; /* slots not begun yet; slots under way */
+    } reload;
+    int64_t ticker;
+    int failure; /* code with which start() fails, 0 = none */
+};
+
+static void progress_reload(struct manager *manager);
+static void progress_stop(struct manager *manager);
+
+static bool is_process_mode(const struct manager *manager) {
+    return manager->rt->ipc.is_process_mode;
+}
+
+static int on_tick(srvlua_loop *loop, int64_t timer, void *context);
+
+static void need_ticks(struct manager *manager) {
+    if (manager->ticker <= 0) manager->ticker = sv_timer_add_internal(&manager->rt->loop, TICK_MS, true, on_tick, manager);
+}
+
+static void tell_owners(struct manager *manager, uint16_t type, uint32_t slot, uint32_t parity) {
+    struct sv_runtime *rt = manager->rt;
+    for (uint32_t i = 0; i < rt->ipc.reactors; i++)
+        sv_runtime_tell(rt, sv_endpoint_of_reactor(i), type, slot, (int32_t)parity);
+}
+
+/* ---------------------------------------------------------------------------------------------------- starting */
+
+static void spawn(struct manager *manager, uint32_t slot, uint32_t parity) {
+    struct sv_runtime *rt = manager->rt;
+    struct child *child = &manager->children[slot];
+    struct sv_slot *shared = &rt->slots[slot];
+    fflush(NULL); /* nothing buffered is written twice */
+    pid_t pid = fork();
+    if (pid == 0) sv_worker_main(rt, slot, parity);
+    if (pid < 0) {
+        sv_log_write(&rt->log, SRVLUA_LOG_ERROR, "fork of worker %u failed: %s", slot, strerror(errno));
+        child->respawn_at_ns = sv_now_ns() + SV_NS_PER_SECOND;
+        need_ticks(manager);
+        return;
+    }
+    child->lives[parity] = (struct life){.phase = LIFE_STARTING, .pid = pid, .started_ns = sv_now_ns()};
+    if (rt->config.start_timeout > 0) {
+        child->lives[parity].kill_at_ns = sv_now_ns() + (int64_t)(rt->config.start_timeout * 1e9);
+        need_ticks(manager);
+    }
+    atomic_store(&shared->pid[parity], pid);
+}
+
+/* A first life of a slot, or the next one on the same parity: the inbox stays as it is. */
+static void start_life(struct manager *manager, uint32_t slot) {
+    struct child *child = &manager->children[slot];
+    struct sv_slot *shared = &manager->rt->slots[slot];
+    child->respawn_at_ns = 0;
+    atomic_store(&shared->life[child->active].is_handed_over, 0);
+    atomic_fetch_add(&shared->generation, 1);
+    spawn(manager, slot, child->active);
+}
+
+/* The other parity beside the present one. */
+static void start_replacement(struct manager *manager, uint32_t slot) {
+    struct child *child = &manager->children[slot];
+    uint32_t parity = 1 - child->active;
+    if (child->lives[parity].phase != LIFE_NONE) {
+        child->wants_replacement = true; /* the one before the present one has not gone yet */
+        return;
+    }
+    child->wants_replacement = false;
+    struct sv_slot_life *life = &manager->rt->slots[slot].life[parity];
+    atomic_store(&life->is_handed_over, 0);
+    atomic_store(&life->ends, 0);
+    atomic_fetch_add(&manager->rt->slots[slot].generation, 1);
+    spawn(manager, slot, parity);
+}
+
+/* Too many quick deaths in a row are answered with a growing delay (settings.md 2.1). */
+static void schedule_respawn(struct manager *manager, uint32_t slot, bool was_quick) {
+    struct sv_runtime *rt = manager->rt;
+    struct child *child = &manager->children[slot];
+    if (!was_quick) {
+        child->quick_deaths = 0;
+        child->delay = 0;
+    }
+    if (!was_quick || ++child->quick_deaths <= rt->config.respawn_burst || rt->config.respawn_delay_max <= 0) {
+        start_life(manager, slot);
+        return;
+    }
+    child->delay = child->delay > 0 ? child->delay * 2 : 0.1;
+    if (child->delay > rt->config.respawn_delay_max) child->delay = rt->config.respawn_delay_max;
+    sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "worker %u ended right after its start %d times in a row: next try in %g s", slot,
+                 child->quick_deaths, child->delay);
+    child->respawn_at_ns = sv_now_ns() + (int64_t)(child->delay * 1e9);
+    need_ticks(manager);
+}
+
+/* ------------------------------------------------------------------------------------------------------- leaving */
+
+static void tell_to_leave(struct manager *manager, uint32_t slot, uint32_t parity, int order) {
+    struct sv_runtime *rt = manager->rt;
+    struct life *life = &manager->children[slot].lives[parity];
+    if (life->phase == LIFE_NONE) return;
+    life->phase = LIFE_LEAVING;
+    life->kill_at_ns = 0;
+    if (rt->config.max_wait_time > 0) {
+        life->kill_at_ns = sv_now_ns() + sv_runtime_wait_ns(rt) + KILL_GRACE_NS;
+        need_ticks(manager);
+    }
+    if (order == SV_STOP_NOW || manager->stopping)
+        kill(life->pid, SIGTERM); /* reaches it whatever state its rings are in */
+    else
+        sv_runtime_tell(rt, sv_endpoint_of_slot(&rt->ipc, slot, parity), SV_RECORD_STOP, slot, order);
+}
+
+/* BASE: the connections of a dead worker went with it; their slots are given back. */
+static void free_sessions_of(struct manager *manager, uint32_t endpoint) {
+    struct sv_runtime *rt = manager->rt;
+    for (int64_t slot = sv_session_next_live(&rt->sessions, 0); slot >= 0; slot = sv_session_next_live(&rt->sessions, slot + 1)) {
+        struct sv_session *session = &rt->sessions.entries[slot];
+        if (session->owner != endpoint) continue;
+        if (!atomic_load(&session->close_reason)) atomic_store(&session->close_reason, SV_CLOSE_OTHER);
+        sv_count(rt->counters, SV_COUNT_CLOSED, 1);
+        sv_session_free(&rt->sessions, session);
+    }
+    atomic_store(&sv_inbox_of(&rt->ipc, endpoint)->counters.value[SV_COUNT_OUTPUT], 0);
+}
+
+static void report_lost(struct manager *manager, uint32_t slot, uint32_t parity, pid_t pid) {
+    struct sv_runtime *rt = manager->rt;
+    uint64_t session = atomic_exchange(&rt->slots[slot].life[parity].serving, 0);
+    if (!session) return;
+    sv_count(rt->counters, SV_COUNT_LOST, 1);
+    sv_log_about(&rt->log, SRVLUA_LOG_WARNING, (int64_t)session, 0, "worker %u (pid %d) died while it served session %llu: that request is lost",
+                 slot, (int)pid, (unsigned long long)session);
+}
+
+static void report_error(struct manager *manager, uint32_t slot, pid_t pid, int status) {
+    struct sv_runtime *rt = manager->rt;
+    int exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    int signo = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    if (signo)
+        sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "worker %u (pid %d) was ended by signal %d", slot, (int)pid, signo);
+    else
+        sv_log_about(&rt->log, SRVLUA_LOG_WARNING, 0, SRVLUA_ERROR_SERVER_WORKER_TERMINATED, "worker %u (pid %d) ended with status %d", slot,
+                     (int)pid, exit_code);
+    struct srvlua_event_data data = {.event = SRVLUA_ON_WORKER_ERROR,
+                                     .worker_id = (int)slot,
+                                     .worker_pid = (int)pid,
+                                     .wait_status = status,
+                                     .exit_code = exit_code,
+                                     .signal = signo};
+    rt->hooks.fire(rt->hooks.context, &data);
+}
+
+/* A replacement that never got READY. The present life goes on, unless it is leaving by its own wish: then it is tried again. */
+static void replacement_failed(struct manager *manager, uint32_t slot, uint32_t parity, bool was_quick) {
+    struct sv_runtime *rt = manager->rt;
+    struct child *child = &manager->children[slot];
+    sv_log_write(&rt->log, SRVLUA_LOG_ERROR, "the new process of worker %u failed before it was ready", slot);
+    if (child->is_reloading) {
+        manager->reload.is_failed = true;
+        child->is_reloading = false;
+        manager->reload.in_progress--;
+    }
+    if (child->lives[child->active].phase == LIFE_SERVING || child->lives[child->active].phase == LIFE_STARTING) return;
+    /* nobody serves: the failed one's parity becomes the active one, so that the slot is respawned there, with back-off */
+    child->active = parity;
+    atomic_store(&rt->slots[slot].parity, parity);
+    tell_owners(manager, SV_RECORD_SWITCH, slot, parity);
+    schedule_respawn(manager, slot, was_quick);
+}
+
+static void on_death(struct manager *manager, uint32_t slot, uint32_t parity, int status) {
+    struct sv_runtime *rt = manager->rt;
+    struct child *child = &manager->children[slot];
+    struct life *life = &child->lives[parity];
+    struct life former = *life;
+    uint32_t endpoint = sv_endpoint_of_slot(&rt->ipc, slot, parity);
+    *life = (struct life){.phase = LIFE_NONE};
+    atomic_store(&rt->slots[slot].pid[parity], 0);
+    sv_ring_all_bells(&rt->ipc);
+    tell_owners(manager, SV_RECORD_WORKER_DOWN, slot, parity);
+    if (!is_process_mode(manager)) free_sessions_of(manager, endpoint);
+    if (status != 0) report_lost(manager, slot, parity, former.pid);
+    if (status != 0 && !manager->stopping) report_error(manager, slot, former.pid, status);
+    if (manager->stopping) {
+        progress_stop(manager);
+        return;
+    }
+    bool was_quick = sv_now_ns() - former.started_ns < (int64_t)(rt->config.respawn_window * 1e9);
+    if (parity != child->active && former.phase == LIFE_STARTING) {
+        atomic_store(&rt->slots[slot].life[parity].state, SV_PROCESS_NONE); /* it is nobody's predecessor */
+        replacement_failed(manager, slot, parity, was_quick);
+    } else if (parity != child->active) { /* the former generation has gone: what it left in its inbox is its successor's */
+        atomic_store(&rt->slots[slot].life[parity].is_handed_over, 1);
+        sv_ring_all_bells(&rt->ipc);
+        if (child->is_reloading) {
+            child->is_reloading = false;
+            manager->reload.in_progress--;
+        }
+        if (child->wants_replacement) start_replacement(manager, slot);
+    } else if (child->lives[1 - parity].phase == LIFE_STARTING) { /* its replacement takes over when it is ready */
+        atomic_store(&rt->slots[slot].life[parity].is_handed_over, 1);
+    } else {
+        child->wants_replacement = false;
+        schedule_respawn(manager, slot, was_quick);
+    }
+    progress_reload(manager);
+}
+
+static void reap(struct manager *manager) {
+    struct sv_runtime *rt = manager->rt;
+    for (uint32_t slot = 0; slot < rt->slot_count; slot++) {
+        for (uint32_t parity = 0; parity < 2; parity++) {
+            int status;
+            pid_t pid = manager->children[slot].lives[parity].pid;
+            if (pid > 0 && waitpid(pid, &status, WNOHANG) == pid) on_death(manager, slot, parity, status);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- messages of workers */
+
+static void on_ready(struct manager *manager, uint32_t slot, uint32_t parity) {
+    struct sv_runtime *rt = manager->rt;
+    if (slot >= rt->slot_count || parity > 1) return;
+    struct child *child = &manager->children[slot];
+    struct life *life = &child->lives[parity];
+    if (life->phase != LIFE_STARTING) return;
+    life->phase = LIFE_SERVING;
+    life->kill_at_ns = 0;
+    if (parity == child->active) {
+        if (child->is_reloading && !rt->config.reload_async) {
+            child->is_reloading = false;
+            manager->reload.in_progress--;
+            progress_reload(manager);
+        }
+        return;
+    }
+    uint32_t former = child->active;
+    child->active = parity;
+    atomic_store(&rt->slots[slot].parity, parity);
+    tell_owners(manager, SV_RECORD_SWITCH, slot, parity);
+    if (child->lives[former].phase == LIFE_NONE) { /* it died meanwhile */
+        if (child->is_reloading) {
+            child->is_reloading = false;
+            manager->reload.in_progress--;
+            progress_reload(manager);
+        }
+    } else {
+        tell_to_leave(manager, slot, former, SV_STOP_WAIT);
+    }
+}
+
+/* A worker leaves by its own wish and wants a successor. */
+static void on_bye(struct manager *manager, uint32_t slot, uint32_t parity) {
+    struct sv_runtime *rt = manager->rt;
+    if (slot >= rt->slot_count || parity > 1 || manager->stopping) return;
+    struct child *child = &manager->children[slot];
+    struct life *life = &child->lives[parity];
+    if (life->phase == LIFE_NONE || parity != child->active) return;
+    life->phase = LIFE_LEAVING;
+    if (rt->config.max_wait_time > 0) {
+        life->kill_at_ns = sv_now_ns() + sv_runtime_wait_ns(rt) + KILL_GRACE_NS;
+        need_ticks(manager);
+    }
+    if (child->lives[1 - parity].phase != LIFE_STARTING) start_replacement(manager, slot);
+}
+
+/* -------------------------------------------------------------------------------------------------------- reload */
+
+static void begin_reload(struct manager *manager, bool only_task_workers) {
+    struct sv_runtime *rt = manager->rt;
+    if (manager->stopping) return;
+    if (manager->reload.is_active) {
+        sv_log_write(&rt->log, SRVLUA_LOG_NOTICE, "a reload is going on: the new request is discarded");
+        return;
+    }
+    if (only_task_workers) {
+        sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "there are no task workers to reload");
+        return;
+    }
+    manager->reload.is_active = rt->is_reloading = true;
+    manager->reload.is_failed = false;
+    manager->reload.next = manager->reload.in_progress = 0;
+    sv_log_write(&rt->log, SRVLUA_LOG_INFO, "the workers are reloaded");
+    sv_runtime_fire(rt, SRVLUA_ON_BEFORE_RELOAD);
+    progress_reload(manager);
+}
+
+static void reload_slot(struct manager *manager, uint32_t slot) {
+    struct child *child = &manager->children[slot];
+    struct life *present = &child->lives[child->active];
+    if (present->phase == LIFE_NONE || child->lives[1 - child->active].phase == LIFE_STARTING) return; /* is being replaced anyway */
+    child->is_reloading = true;
+    manager->reload.in_progress++;
+    if (manager->rt->config.reload_async)
+        start_replacement(manager, slot);
+    else
+        tell_to_leave(manager, slot, child->active, SV_STOP_NOW);
+}
+
+static void progress_reload(struct manager *manager) {
+    struct sv_runtime *rt = manager->rt;
+    if (!manager->reload.is_active || manager->stopping) return;
+    uint32_t at_once = rt->config.reload_async ? (uint32_t)rt->config.reload_parallel : 1;
+    if (at_once == 0) at_once = UINT32_MAX;
+    while (manager->reload.next < rt->config.workers && manager->reload.in_progress < at_once)
+        reload_slot(manager, manager->reload.next++);
+    if (manager->reload.next < rt->config.workers || manager->reload.in_progress) return;
+    manager->reload.is_active = rt->is_reloading = false;
+    if (manager->reload.is_failed) {
+        sv_count(rt->counters, SV_COUNT_RELOAD_FAILED, 1);
+        sv_log_write(&rt->log, SRVLUA_LOG_ERROR, "the reload failed for at least one worker: its old process goes on");
+    }
+    struct srvlua_event_data data = {.event = SRVLUA_ON_AFTER_RELOAD, .worker_id = -1, .ok = !manager->reload.is_failed};
+    rt->hooks.fire(rt->hooks.context, &data);
+}
+
+/* ------------------------------------------------------------------------------------------------------ stopping */
+
+static bool slot_is_of(const struct manager *manager, uint32_t slot, enum stop_phase phase) {
+    const struct sv_runtime_config *config = &manager->rt->config;
+    if (phase == STOP_WORKERS) return slot < config->workers;
+    if (phase == STOP_TASKS) return slot >= config->workers && slot < config->workers + config->task_workers;
+    return slot >= config->workers + config->task_workers;
+}
+
+/* Event workers first, then task workers, then user processes: each kind may still need the next one. */
+static void progress_stop(struct manager *manager) {
+    struct sv_runtime *rt = manager->rt;
+    while (manager->stopping < STOPPED) {
+        for (uint32_t slot = 0; slot < rt->slot_count; slot++)
+            for (uint32_t parity = 0; slot_is_of(manager, slot, manager->stopping) && parity < 2; parity++)
+                if (manager->children[slot].lives[parity].phase != LIFE_NONE) return;
+        manager->stopping++;
+        for (uint32_t slot = 0; manager->stopping < STOPPED && slot < rt->slot_count; slot++)
+            for (uint32_t parity = 0; slot_is_of(manager, slot, manager->stopping) && parity < 2; parity++)
+                tell_to_leave(manager, slot, parity, SV_STOP_WAIT);
+    }
+    sv_loop_stop(&rt->loop);
+}
+
+static void begin_stop(struct manager *manager) {
+    struct sv_runtime *rt = manager->rt;
+    if (manager->stopping) return;
+    sv_runtime_begin_shutdown(rt);
+    if (!is_process_mode(manager)) sv_log_write(&rt->log, SRVLUA_LOG_INFO, "the server shuts down");
+    manager->stopping = STOP_WORKERS;
+    need_ticks(manager);
+    for (uint32_t slot = 0; slot < rt->config.workers; slot++)
+        for (uint32_t parity = 0; parity < 2; parity++) tell_to_leave(manager, slot, parity, SV_STOP_WAIT);
+    progress_stop(manager);
+}
+
+static int on_tick(srvlua_loop *loop, int64_t timer, void *context) {
+    (void)loop, (void)timer;
+    struct manager *manager = context;
+    struct sv_runtime *rt = manager->rt;
+    int64_t now_ns = sv_now_ns(), deadline_ns = atomic_load(&rt->shared->shutdown_deadline_ns);
+    for (uint32_t slot = 0; slot < rt->slot_count; slot++) {
+        struct child *child = &manager->children[slot];
+        for (uint32_t parity = 0; parity < 2; parity++) {
+            struct life *life = &child->lives[parity];
+            if (life->phase == LIFE_NONE) continue;
+            bool is_over = manager->stopping && now_ns > deadline_ns;
+            if (!is_over && (!life->kill_at_ns || now_ns < life->kill_at_ns)) continue;
+            sv_log_about(&rt->log, SRVLUA_LOG_WARNING, 0, SRVLUA_ERROR_SERVER_WORKER_EXIT_TIMEOUT, "worker %u (pid %d) %s: it is killed", slot,
+                         (int)life->pid, life->phase == LIFE_STARTING ? "did not start within start_timeout" : "did not leave in time");
+            life->kill_at_ns = 0;
+            kill(life->pid, SIGKILL);
+        }
+        if (!manager->stopping && child->respawn_at_ns && now_ns >= child->respawn_at_ns) start_life(manager, slot);
+    }
+    if (manager->stopping) reap(manager); /* should a SIGCHLD have been merged with another */
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- life */
+
+static void on_signal(void *context, int signo) {
+    struct sv_runtime *rt = context;
+    struct manager *manager = rt->loop.hooks.context;
+    switch (signo) {
+        case SIGCHLD: reap(manager); break;
+        case SIGTERM:
+            if (!is_process_mode(manager) || getppid() != atomic_load(&rt->shared->master_pid))
+                begin_stop(manager); /* BASE, or the master is dead: everything ends here */
+            else
+                sv_runtime_tell(rt, SV_ENDPOINT_MASTER, SV_RECORD_SHUTDOWN, 0, 0);
+            break;
+        case SIGUSR1:
+        case SIGUSR2:
+            sv_log_sink_reopen(rt->sink);
+            begin_reload(manager, signo == SIGUSR2);
+            break;
+        default:
+            if (signo != SIGWINCH && signo != SIGRTMIN) {
+                sv_runtime_log_signal(rt, signo);
+                break;
+            }
+            sv_log_sink_reopen(rt->sink);
+            for (uint32_t slot = 0; slot < rt->slot_count; slot++)
+                for (uint32_t parity = 0; parity < 2; parity++)
+                    if (manager->children[slot].lives[parity].pid > 0) kill(manager->children[slot].lives[parity].pid, SIGWINCH);
+    }
+}
+
+static void receive(void *context, const struct sv_message *message) {
+    struct manager *manager = context;
+    switch (message->type) {
+        case SV_RECORD_READY: on_ready(manager, (uint32_t)message->id, (uint32_t)message->value); break;
+        case SV_RECORD_BYE: on_bye(manager, (uint32_t)message->id, (uint32_t)message->value); break;
+        case SV_RECORD_STOP_ALL: begin_stop(manager); break;
+        case SV_RECORD_SHUTDOWN: begin_stop(manager); break;
+        default: sv_log_write(&manager->rt->log, SRVLUA_LOG_WARNING, "manager: a record of type %d is not for me", message->type);
+    }
+}
+
+static void failed(void *context) {
+    struct manager *manager = context;
+    manager->rt->hooks.failed(manager->rt->hooks.context);
+}
+
+static int set_up(struct manager *manager) {
+    struct sv_runtime *rt = manager->rt;
+    struct sv_loop_hooks hooks = {.receive = receive, .failed = failed, .context = manager};
+    manager->children = calloc(rt->slot_count, sizeof *manager->children);
+    if (!manager->children) return -ENOMEM;
+    atomic_store(&rt->shared->manager_pid, getpid());
+    return sv_runtime_become(rt, SRVLUA_ROLE_MANAGER, "manager", -1, 0, SV_ENDPOINT_MANAGER, &hooks, on_signal);
+}
+
+static void supervise(struct manager *manager) {
+    struct sv_runtime *rt = manager->rt;
+    for (uint32_t slot = 0; slot < rt->slot_count; slot++) start_life(manager, slot);
+    if (is_process_mode(manager)) sv_runtime_tell(rt, SV_ENDPOINT_MASTER, SV_RECORD_READY, 0, 0);
+    sv_runtime_fire(rt, SRVLUA_ON_MANAGER_START);
+    reap(manager); /* who died while that ran */
+    sv_loop_run(&rt->loop);
+    sv_runtime_fire(rt, SRVLUA_ON_MANAGER_STOP);
+}
+
+_Noreturn void sv_manager_main(struct sv_runtime *rt) {
+    struct manager manager = {.rt = rt};
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != atomic_load(&rt->shared->master_pid)) _exit(0); /* the master died before that took effect */
+    srvlua_set_process_name("srvlua: manager");
+    int result = set_up(&manager);
+    if (result) {
+        sv_log_write(&rt->log, SRVLUA_LOG_ERROR, "the manager could not be set up: %s", srvlua_strerror(-result));
+        _exit(255);
+    }
+    supervise(&manager);
+    fflush(NULL);
+    _exit(0);
+}
+
+int sv_manager_run(struct sv_runtime *rt, struct srvlua_status *status) {
+    struct manager manager = {.rt = rt};
+    int result = rt->config.pid_file ? sv_pid_file_write(rt->config.pid_file, status) : 0;
+    if (result) return result;
+    result = set_up(&manager);
+    if (result == 0) supervise(&manager);
+    sv_runtime_unbecome(rt);
+    free(manager.children);
+    rt->role = SRVLUA_ROLE_AFTER;
+    if (result) return sv_fail(status, -result, "the manager could not be set up: %s", srvlua_strerror(-result));
+    sv_runtime_fire(rt, SRVLUA_ON_SHUTDOWN);
+    return 0;
+}

@@ -1,0 +1,243 @@
+/* master.c: the starting process in PROCESS mode. Its main thread accepts, takes signals and runs the master's callbacks; the
+ * clients belong to its reactor threads, the workers to the manager.
+ *
+ *             manager READY          asked to                 every QUIESCED           manager gone        every DRAINED
+ *  STARTING ────────────────► RUNNING ───────► QUIESCING ───────────────────► STOPPING ─────────────► DRAINING ──────────► LEAVING
+ *      └───────────────────────────┴──────────── the manager died ────────────────┴──────────────────────►┘
+ *
+ * In LEAVING the loop turns on while timers of the user's own are left, max_wait_time at most. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/errors.h"
+#include "process/runtime.h"
+
+#define LOOK_EVERY_MS 20 /* how often the leaving master looks whether it may go */
+
+enum master_phase { STARTING, RUNNING, QUIESCING, STOPPING, DRAINING, LEAVING };
+
+struct master {
+    struct sv_runtime *rt;
+    enum master_phase phase;
+    struct sv_reactor_thread *threads;
+    uint32_t thread_count, next_reactor, answers;
+    pid_t manager;
+    bool is_manager_alive, is_ready, wants_shutdown;
+    int result; /* what start() returns */
+    int64_t leave_by_ns;
+};
+
+static void tell_reactors(struct master *master, uint16_t type) {
+    struct sv_runtime *rt = master->rt;
+    for (uint32_t i = 0; i < master->thread_count; i++) sv_runtime_tell(rt, sv_endpoint_of_reactor(i), type, 0, 0);
+}
+
+static void enter_phase(struct master *master, enum master_phase phase) {
+    if (phase <= master->phase) return;
+    master->phase = phase;
+    master->answers = 0;
+    if (phase == QUIESCING) tell_reactors(master, SV_RECORD_QUIESCE);
+    if (phase == STOPPING) sv_runtime_tell(master->rt, SV_ENDPOINT_MANAGER, SV_RECORD_STOP_ALL, 0, 0);
+    if (phase == DRAINING) tell_reactors(master, SV_RECORD_DRAIN);
+    if (phase == STOPPING && !master->is_manager_alive) enter_phase(master, DRAINING);
+    if (phase == DRAINING && master->thread_count == 0) enter_phase(master, LEAVING);
+}
+
+static void stop_listening(struct sv_runtime *rt) {
+    sv_acceptor_stop(&rt->acceptor);
+    for (uint16_t i = 0; i < rt->port_count; i++)
+        if (sv_type_is_stream(rt->ports[i].type)) shutdown(rt->ports[i].listener_fd, SHUT_RD); /* in every process that holds it */
+}
+
+static int look_again(srvlua_loop *loop, int64_t timer, void *context) { /* makes the loop turn while we wait for somebody */
+    (void)loop, (void)timer, (void)context;
+    return 0;
+}
+
+static void begin_shutdown(struct master *master) {
+    struct sv_runtime *rt = master->rt;
+    if (master->phase == STARTING) {
+        master->wants_shutdown = true;
+        return;
+    }
+    if (master->phase != RUNNING || !sv_runtime_begin_shutdown(rt)) return;
+    master->leave_by_ns = sv_now_ns() + sv_runtime_wait_ns(rt);
+    sv_log_write(&rt->log, SRVLUA_LOG_INFO, "the server shuts down");
+    sv_runtime_fire(rt, SRVLUA_ON_BEFORE_SHUTDOWN);
+    stop_listening(rt);
+    sv_timer_add_internal(&rt->loop, LOOK_EVERY_MS, true, look_again, NULL);
+    enter_phase(master, QUIESCING);
+}
+
+static void manager_died(struct master *master, int wait_status) {
+    struct sv_runtime *rt = master->rt;
+    master->is_manager_alive = false;
+    if (master->phase == STOPPING || master->phase == QUIESCING) {
+        enter_phase(master, DRAINING);
+        return;
+    }
+    if (master->phase >= DRAINING) return;
+    sv_log_about(&rt->log, SRVLUA_LOG_ERROR, 0, SRVLUA_ERROR_SERVER_WORKER_TERMINATED,
+                 "the manager (pid %d) died (status %d): the server ends", (int)master->manager, wait_status);
+    if (!master->result) master->result = -SRVLUA_ERROR_SERVER_WORKER_TERMINATED;
+    sv_runtime_begin_shutdown(rt);
+    stop_listening(rt);
+    tell_reactors(master, SV_RECORD_QUIESCE);
+    sv_timer_add_internal(&rt->loop, LOOK_EVERY_MS, true, look_again, NULL);
+    enter_phase(master, DRAINING);
+}
+
+static void look_after_manager(struct master *master) {
+    int status;
+    if (master->is_manager_alive && waitpid(master->manager, &status, WNOHANG) == master->manager) manager_died(master, status);
+}
+
+static void on_signal(void *context, int signo) {
+    struct sv_runtime *rt = context;
+    struct master *master = rt->loop.hooks.context;
+    switch (signo) {
+        case SIGTERM:
+            if (master->phase < QUIESCING) begin_shutdown(master);
+            break;
+        case SIGCHLD: look_after_manager(master); break;
+        case SIGUSR1:
+        case SIGUSR2:
+            sv_log_sink_reopen(rt->sink);
+            if (master->is_manager_alive) kill(master->manager, signo);
+            break;
+        case SIGWINCH:
+            sv_log_sink_reopen(rt->sink);
+            if (master->is_manager_alive) kill(master->manager, signo);
+            break;
+        default:
+            if (signo == SIGRTMIN) {
+                sv_log_sink_reopen(rt->sink);
+                if (master->is_manager_alive) kill(master->manager, signo);
+                break;
+            }
+            sv_runtime_log_signal(rt, signo);
+    }
+}
+
+static void receive(void *context, const struct sv_message *message) {
+    struct master *master = context;
+    switch (message->type) {
+        case SV_RECORD_READY: master->is_ready = true; break;
+        case SV_RECORD_SHUTDOWN: begin_shutdown(master); break;
+        case SV_RECORD_START_FAILED:
+            master->result = -message->value;
+            begin_shutdown(master);
+            break;
+        case SV_RECORD_QUIESCED:
+            if (++master->answers == master->thread_count && master->phase == QUIESCING) enter_phase(master, STOPPING);
+            break;
+        case SV_RECORD_DRAINED:
+            if (++master->answers == master->thread_count && master->phase == DRAINING) enter_phase(master, LEAVING);
+            break;
+        default: sv_log_write(&master->rt->log, SRVLUA_LOG_WARNING, "master: a record of type %d is not for me", message->type);
+    }
+}
+
+static void before_sleep(void *context) {
+    struct master *master = context;
+    struct sv_runtime *rt = master->rt;
+    if (master->phase == STOPPING && sv_now_ns() > atomic_load(&rt->shared->shutdown_deadline_ns) + SV_NS_PER_SECOND)
+        kill(master->manager, SIGKILL); /* it ends its children by then, or they end with it */
+    if (master->phase != LEAVING) return;
+    bool is_idle = sv_loop_user_timers(&rt->loop) == 0 && rt->coroutines <= 0;
+    if (!is_idle && sv_now_ns() < master->leave_by_ns) return;
+    if (!is_idle)
+        sv_log_about(&rt->log, SRVLUA_LOG_WARNING, 0, SRVLUA_ERROR_SERVER_WORKER_EXIT_TIMEOUT,
+                     "timers or coroutines of the master are left behind after max_wait_time");
+    sv_loop_stop(&rt->loop);
+}
+
+static void failed(void *context) {
+    struct master *master = context;
+    master->rt->hooks.failed(master->rt->hooks.context);
+}
+
+static bool pass_on(void *context, struct sv_session *session) {
+    struct master *master = context;
+    struct sv_runtime *rt = master->rt;
+    uint32_t reactor = master->next_reactor++ % master->thread_count;
+    session->reactor = (uint16_t)reactor;
+    session->owner = sv_endpoint_of_reactor(reactor);
+    uint64_t id = atomic_load_explicit(&session->id, memory_order_relaxed);
+    return sv_send(&rt->endpoint, session->owner, SV_RECORD_ACCEPTED, id, 0, NULL, 0) == 0;
+}
+
+static int start_reactors(struct master *master) {
+    struct sv_runtime *rt = master->rt;
+    master->threads = calloc(rt->config.reactors, sizeof *master->threads);
+    if (!master->threads) return -ENOMEM;
+    for (uint32_t i = 0; i < rt->config.reactors; i++) {
+        master->threads[i].rt = rt;
+        master->threads[i].number = i;
+        int result = sv_reactor_thread_start(&master->threads[i]);
+        if (result) return result;
+        master->thread_count++;
+    }
+    rt->acceptor = (struct sv_acceptor){.loop = &rt->loop,
+                                        .ipc = &rt->ipc,
+                                        .sessions = &rt->sessions,
+                                        .counters = rt->counters,
+                                        .ports = rt->ports,
+                                        .port_count = rt->port_count,
+                                        .log = rt->log,
+                                        .max_connection = rt->config.max_connection,
+                                        .accepted = pass_on,
+                                        .context = master};
+    return sv_acceptor_init(&rt->acceptor);
+}
+
+static void serve(struct master *master) {
+    struct sv_runtime *rt = master->rt;
+    while (!master->is_ready && master->is_manager_alive) sv_loop_turn(&rt->loop, 100);
+    if (master->is_manager_alive) {
+        sv_runtime_fire(rt, SRVLUA_ON_START);
+        master->phase = RUNNING;
+        sv_acceptor_start(&rt->acceptor);
+        tell_reactors(master, SV_RECORD_SERVE);
+        if (master->wants_shutdown) begin_shutdown(master);
+    }
+    sv_loop_run(&rt->loop);
+}
+
+int sv_master_run(struct sv_runtime *rt, struct srvlua_status *status) {
+    struct master master = {.rt = rt, .phase = STARTING};
+    atomic_store(&rt->shared->master_pid, getpid());
+    master.manager = fork();
+    if (master.manager < 0) return sv_fail_errno(status, errno, "fork");
+    if (master.manager == 0) sv_manager_main(rt);
+    master.is_manager_alive = true;
+    atomic_store(&rt->shared->manager_pid, master.manager);
+    struct sv_loop_hooks hooks = {.receive = receive, .before_sleep = before_sleep, .failed = failed, .context = &master};
+    int result = sv_runtime_become(rt, SRVLUA_ROLE_MASTER, "master", -1, 0, SV_ENDPOINT_MASTER, &hooks, on_signal);
+    if (result == 0 && rt->config.pid_file) result = sv_pid_file_write(rt->config.pid_file, status);
+    if (result == 0) result = start_reactors(&master);
+    if (result == 0) {
+        serve(&master);
+        result = master.result;
+        if (result) sv_fail(status, -result, "the manager died: %s", srvlua_strerror(-result));
+    } else {
+        sv_fail(status, -result, "the master could not be set up: %s", srvlua_strerror(-result));
+    }
+    if (master.is_manager_alive) { /* only when the set-up failed */
+        kill(master.manager, SIGKILL);
+        waitpid(master.manager, NULL, 0);
+    }
+    for (uint32_t i = 0; i < master.thread_count; i++) {
+        sv_loop_stop(&master.threads[i].loop);
+        sv_reactor_thread_join(&master.threads[i]);
+    }
+    free(master.threads);
+    sv_runtime_unbecome(rt);
+    rt->role = SRVLUA_ROLE_AFTER;
+    if (result == 0) sv_runtime_fire(rt, SRVLUA_ON_SHUTDOWN);
+    return result;
+}

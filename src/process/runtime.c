@@ -1,0 +1,223 @@
+/* runtime.c: what all processes of a server have in common: the shared memory, becoming somebody, sending orders. */
+#include "process/runtime.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/errors.h"
+
+#define FORWARD_WAIT_NS (5 * SV_NS_PER_SECOND)  /* BASE: a worker that waits for a busy owner */
+#define MANAGER_WAIT_NS (SV_NS_PER_SECOND / 10) /* the manager must look after its children */
+
+/* ------------------------------------------------------------------------------------------------ shared memory */
+
+static int map_shared(struct sv_runtime *rt) {
+    const struct sv_runtime_config *config = &rt->config;
+    uint32_t reactors = config->mode == SRVLUA_PROCESS ? config->reactors : 0;
+    rt->slot_count = config->workers + config->task_workers + config->users;
+    size_t size = sv_cache_lines(sizeof(struct sv_shared)) + sv_cache_lines(rt->slot_count * sizeof(struct sv_slot)) +
+                  sv_session_table_bytes(config->session_table_size) +
+                  sv_ipc_bytes(reactors, config->workers, rt->slot_count, &config->rings);
+    int result = sv_arena_map(&rt->arena, size);
+    if (result) return result;
+    rt->shared = sv_arena_alloc(&rt->arena, sizeof *rt->shared);
+    rt->slots = sv_arena_alloc(&rt->arena, rt->slot_count * sizeof *rt->slots);
+    if (!rt->shared || !rt->slots) return -ENOMEM;
+    result = sv_session_table_init(&rt->sessions, &rt->arena, config->session_table_size, config->start_session_id);
+    if (result) return result;
+    return sv_ipc_init(&rt->ipc, &rt->arena, config->mode == SRVLUA_PROCESS, reactors, config->workers, rt->slot_count, &config->rings);
+}
+
+/* ------------------------------------------------------------------------------------------- becoming somebody */
+
+static void on_taken(void *context, const struct sv_record *record) {
+    struct sv_runtime *rt = context;
+    if (record->type != SV_RECORD_SEND) return;
+    uint64_t *bytes = &rt->in_flight[record->id & rt->sessions.mask];
+    *bytes -= record->length < *bytes ? record->length : *bytes;
+}
+
+int sv_runtime_become(struct sv_runtime *rt, enum srvlua_role role, const char *role_name, int slot, uint32_t parity, uint32_t id,
+                      const struct sv_loop_hooks *hooks, void (*on_signal)(void *context, int signo)) {
+    rt->role = role;
+    rt->slot = slot;
+    rt->parity = parity;
+    rt->log = sv_log_view(rt->sink, role_name, slot);
+    rt->counters = &sv_inbox_of(&rt->ipc, id)->counters;
+    rt->signals.fd = -1;
+    int result = sv_endpoint_open(&rt->endpoint, &rt->ipc, id);
+    if (result) return result;
+    size_t bytes = (rt->sessions.mask + 1) * sizeof *rt->in_flight;
+    rt->in_flight = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (rt->in_flight == MAP_FAILED) {
+        rt->in_flight = NULL;
+        return -ENOMEM;
+    }
+    rt->endpoint.consumed = on_taken;
+    rt->endpoint.consumed_context = rt;
+    result = sv_loop_init(&rt->loop, &rt->endpoint, hooks);
+    if (result) return result;
+    result = sv_signals_open(&rt->signals, &rt->loop, on_signal, rt);
+    if (result) return result;
+    rt->hooks.enter(rt->hooks.context);
+    return 0;
+}
+
+void sv_runtime_unbecome(struct sv_runtime *rt) {
+    sv_acceptor_free(&rt->acceptor);
+    if (rt->has_reactor) sv_reactor_free(&rt->reactor);
+    rt->has_reactor = false;
+    sv_signals_close(&rt->signals, &rt->loop);
+    sv_loop_free(&rt->loop);
+    if (rt->endpoint.ipc) sv_endpoint_close(&rt->endpoint);
+    if (rt->in_flight) munmap(rt->in_flight, (rt->sessions.mask + 1) * sizeof *rt->in_flight);
+    rt->in_flight = NULL;
+}
+
+int sv_runtime_fire(struct sv_runtime *rt, enum srvlua_event event) {
+    struct srvlua_event_data data = {.event = event, .worker_id = rt->slot};
+    return rt->hooks.fire(rt->hooks.context, &data);
+}
+
+int64_t sv_runtime_wait_ns(const struct sv_runtime *rt) {
+    return (int64_t)(rt->config.max_wait_time * 1e9);
+}
+
+int64_t sv_runtime_shutdown_ns(const struct sv_runtime *rt) {
+    return rt->config.max_wait_time > 0 ? 2 * sv_runtime_wait_ns(rt) : SV_NS_PER_SECOND;
+}
+
+bool sv_runtime_begin_shutdown(struct sv_runtime *rt) {
+    int64_t none = 0;
+    atomic_compare_exchange_strong(&rt->shared->shutdown_deadline_ns, &none, sv_now_ns() + sv_runtime_shutdown_ns(rt));
+    return !atomic_exchange(&rt->shared->is_shutting_down, 1);
+}
+
+void sv_runtime_log_signal(struct sv_runtime *rt, int signo) {
+    sv_log_about(&rt->log, SRVLUA_LOG_WARNING, 0, SRVLUA_ERROR_UNREGISTERED_SIGNAL, "signal %d (%s) has no handler and is ignored", signo,
+                 strsignal(signo));
+}
+
+/* ------------------------------------------------------------------------------------------------------- orders */
+
+struct waiting {
+    struct sv_runtime *rt;
+    uint32_t to;
+    int64_t until_ns; /* 0: as long as it takes */
+};
+
+static void stash(void *context, const struct sv_message *message) {
+    struct sv_runtime *rt = context;
+    if (!rt->worker.stash_first && rt->has_reactor && message->type == SV_RECORD_SEND) {
+        sv_reactor_order(&rt->reactor, message); /* needs no callback, and keeps the sender going */
+        return;
+    }
+    sv_worker_stash(rt, message);
+}
+
+static bool is_peer_gone(const struct sv_runtime *rt, uint32_t endpoint) {
+    uint32_t first = sv_endpoint_of_slot(&rt->ipc, 0, 0);
+    if (endpoint < first) return false;
+    return atomic_load(&rt->slots[(endpoint - first) / 2].pid[(endpoint - first) & 1]) == 0;
+}
+
+/* A reactor always takes in what we send, so waiting for it is short. A BASE worker may be busy, or wait for us: so we take in what
+ * comes meanwhile, and give up after a while. */
+static int wait_for_room(void *context) {
+    struct waiting *waiting = context;
+    struct sv_runtime *rt = waiting->rt;
+    if (waiting->until_ns && (sv_now_ns() > waiting->until_ns || is_peer_gone(rt, waiting->to))) return -1;
+    if (rt->ipc.is_process_mode || rt->role != SRVLUA_ROLE_WORKER) {
+        atomic_store(&rt->endpoint.inbox->sleeping, 1);
+        struct pollfd bell = {.fd = sv_bell_fd(&rt->endpoint), .events = POLLIN};
+        struct sv_ring_writer *writer = sv_writer_to(&rt->endpoint, waiting->to);
+        if (!writer || !sv_ring_has_half(writer)) poll(&bell, 1, 2);
+        atomic_store(&rt->endpoint.inbox->sleeping, 0);
+        sv_bell_clear(&rt->endpoint);
+        return 0;
+    }
+    if (sv_fall_asleep(&rt->endpoint)) {
+        struct pollfd bell = {.fd = sv_bell_fd(&rt->endpoint), .events = POLLIN};
+        poll(&bell, 1, 2);
+        sv_wake_up(&rt->endpoint);
+        sv_bell_clear(&rt->endpoint);
+    }
+    sv_receive(&rt->endpoint, SV_DRAIN_BATCH, stash, rt);
+    return 0;
+}
+
+int sv_runtime_order(struct sv_runtime *rt, const struct sv_session *session, uint16_t type, uint64_t id, int32_t value,
+                     const void *head, size_t head_length, const void *payload, size_t length) {
+    struct waiting waiting = {rt, session->owner, 0};
+    if (!rt->ipc.is_process_mode)
+        waiting.until_ns = sv_now_ns() + (rt->role == SRVLUA_ROLE_MANAGER ? MANAGER_WAIT_NS : FORWARD_WAIT_NS);
+    if (type == SV_RECORD_SEND) rt->in_flight[id & rt->sessions.mask] += length;
+    int result = sv_send_wait(&rt->endpoint, session->owner, type, id, value, head, head_length, payload, length, wait_for_room, &waiting);
+    if (result == 0) return 0;
+    return result == -ENOMEM ? -SRVLUA_ERROR_MALLOC_FAIL : -SRVLUA_ERROR_OUTPUT_BUFFER_OVERFLOW;
+}
+
+int sv_runtime_tell(struct sv_runtime *rt, uint32_t endpoint, uint16_t type, uint64_t id, int32_t value) {
+    int result = sv_send(&rt->endpoint, endpoint, type, id, value, NULL, 0);
+    sv_kick(&rt->endpoint, endpoint); /* rare and short: at once, whatever the caller does next */
+    if (result == 0) return 0;
+    return result == -EAGAIN ? -SRVLUA_ERROR_SERVER_PIPE_BUFFER_FULL : -SRVLUA_ERROR_MALLOC_FAIL;
+}
+
+uint64_t sv_runtime_in_flight(struct sv_runtime *rt, const struct sv_session *session) {
+    uint64_t id = atomic_load_explicit(&session->id, memory_order_relaxed);
+    uint64_t *bytes = &rt->in_flight[id & rt->sessions.mask];
+    if (*bytes && rt->endpoint.writers[session->owner].ring) sv_ring_writer_refresh(&rt->endpoint.writers[session->owner]);
+    return *bytes;
+}
+
+void sv_runtime_flush(struct sv_runtime *rt) {
+    if (rt->has_reactor) sv_reactor_end_turn(&rt->reactor);
+    if (rt->endpoint.ipc) sv_kick_all(&rt->endpoint);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- run */
+
+static bool is_single_process(const struct sv_runtime *rt) {
+    const struct sv_runtime_config *config = &rt->config;
+    return config->mode == SRVLUA_BASE && config->workers == 1 && !config->task_workers && !config->users && !config->max_request;
+}
+
+int sv_runtime_run(struct sv_runtime *rt, struct srvlua_status *status) {
+    if (rt->config.pid_file) {
+        int result = sv_pid_file_check(rt->config.pid_file, status);
+        if (result) return result;
+    }
+    if (rt->config.is_daemon) {
+        int result = sv_daemonize(rt, status);
+        if (result) return result;
+    }
+    rt->slot = -1;
+    rt->signals.fd = -1;
+    int result = map_shared(rt);
+    if (result) {
+        sv_ipc_close(&rt->ipc);
+        sv_arena_unmap(&rt->arena);
+        return sv_fail(status, SRVLUA_ERROR_MALLOC_FAIL, "the shared memory could not be mapped: %s", strerror(-result));
+    }
+    rt->shared->start_time = sv_wall_ns() / SV_NS_PER_SECOND;
+    atomic_store(&rt->shared->starter_pid, getpid());
+    sv_signals_take_over(&rt->saved_signals);
+    if (rt->config.mode == SRVLUA_PROCESS)
+        result = sv_master_run(rt, status);
+    else if (is_single_process(rt))
+        result = sv_worker_run_alone(rt, status);
+    else
+        result = sv_manager_run(rt, status);
+    sv_signals_give_back(&rt->saved_signals);
+    sv_ipc_close(&rt->ipc);
+    sv_arena_unmap(&rt->arena);
+    if (rt->config.pid_file) sv_pid_file_remove(rt->config.pid_file);
+    return result;
+}

@@ -1,0 +1,202 @@
+/* runtime.h: the processes of one running server: what they share, what each of them is, how they are started and ended.
+ *
+ * PROCESS: master (master.c: accepts, signals, reactor threads) ─ manager (manager.c: the only one that forks) ─ workers (worker.c)
+ * BASE:    manager ─ workers that own their clients; or, with nothing to manage, one process that is worker 0.
+ *
+ * `struct sv_runtime` is private to each process (forked copies); what is shared lies behind `arena`. This layer knows processes,
+ * not callbacks: it asks the hooks. */
+#ifndef SV_PROCESS_RUNTIME_H
+#define SV_PROCESS_RUNTIME_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/log.h"
+#include "ipc/endpoint.h"
+#include "process/signals.h"
+#include "reactor/accept.h"
+#include "reactor/reactor.h"
+#include "reactor/ring_home.h"
+#include "shm/session.h"
+#include "shm/slot.h"
+#include "srvlua.h"
+
+struct sv_runtime_config { /* from the settings; read only once the server runs */
+    int mode;
+    uint32_t reactors, workers, task_workers, users;
+    int64_t max_connection;
+    uint64_t start_session_id;
+    uint32_t session_table_size;
+    struct sv_ipc_sizes rings;
+    int64_t output_memory_limit, max_queued_bytes;
+    double heartbeat_interval, max_wait_time, start_timeout, respawn_window, respawn_delay_max, reload_jitter;
+    int64_t respawn_burst, reload_parallel;
+    int64_t max_request, max_request_grace;
+    bool reload_async, is_daemon, is_sticky;
+    const char *pid_file;
+};
+
+struct sv_runtime_hooks {
+    void *context;
+    /* The calling process has become what rt->role says; runs before any event there. */
+    void (*enter)(void *context);
+    /* Runs the callback of a server-level event, if there is one; nonzero: it failed. */
+    int (*fire)(void *context, struct srvlua_event_data *data);
+    /* An event of a connection, or a datagram, for this worker. Also answers CLOSED. runs in: worker. */
+    void (*deliver)(void *context, const struct sv_message *message);
+    /* Worker for an event (PROCESS). runs in: reactor threads, so it reads only what never changes or is atomic. */
+    uint32_t (*choose)(void *context, const struct sv_connection *connection, const struct sv_address *from, uint16_t type);
+    /* A callback of a timer or deferred function failed. */
+    void (*failed)(void *context);
+};
+
+struct sv_shared { /* one per server */
+    _Alignas(SV_CACHE_LINE) _Atomic int32_t master_pid; /* BASE: 0 */
+    _Atomic int32_t manager_pid;                        /* 0: none */
+    _Atomic int32_t starter_pid;                        /* who called start() */
+    _Atomic uint32_t is_shutting_down;
+    _Atomic int64_t shutdown_deadline_ns; /* monotonic: when everything that is left is ended by force */
+    _Atomic uint32_t start_was_fired;     /* BASE: worker 0's first life ran the start callback */
+    _Atomic uint32_t before_shutdown_was_fired;
+    int64_t start_time; /* seconds since the epoch */
+};
+
+/*            READY         told to leave            inbox worked off       nothing pending, or max_wait_time
+ *  STARTING ───────► SERVING ───────────► DRAINING ────────────────► WAITING ────────────────────────► GONE
+ *                       └── hands its inbox over at once (max_request, SIGTERM, stop) ──►┘                    */
+enum sv_worker_phase { SV_WORKER_STARTING, SV_WORKER_SERVING, SV_WORKER_DRAINING, SV_WORKER_WAITING, SV_WORKER_GONE };
+
+struct sv_stashed { /* a record that came while the worker waited for room, to be handled in the next turn */
+    struct sv_stashed *next;
+    struct sv_message message;
+    unsigned char payload[];
+};
+
+struct sv_worker { /* of the calling process, if it is a worker */
+    enum sv_worker_phase phase;
+    struct sv_slot_life *life;
+    bool is_alone;                /* single-process BASE */
+    bool has_inherited;           /* the predecessor's inbox is being worked off through `inherited` */
+    struct sv_endpoint inherited;
+    uint32_t predecessor;         /* its endpoint */
+    struct sv_slot_life *predecessor_life; /* NULL: none */
+    int64_t deadline_ns;          /* monotonic: end of waiting */
+    int64_t request_limit;        /* 0: none */
+    int64_t dispatch_baseline;    /* packets in our rings before this life */
+    uint32_t depth;               /* callbacks inside one another */
+    uint64_t *closing;            /* sessions whose close callback is running, innermost last */
+    size_t closing_count, closing_capacity;
+    struct sv_stashed *stash_first, *stash_last;
+    int exit_code;
+};
+
+struct sv_runtime {
+    struct sv_runtime_config config;
+    struct sv_runtime_hooks hooks;
+    struct sv_log_sink *sink;
+    struct sv_log log;
+    const struct sv_port_rules *ports;
+    uint16_t port_count;
+
+    struct sv_arena arena;
+    struct sv_shared *shared;
+    struct sv_session_table sessions;
+    struct sv_ipc ipc;
+    struct sv_slot *slots; /* [slot_count] */
+    uint32_t slot_count;
+    struct sv_signal_state saved_signals;
+
+    /* what the calling process is */
+    enum srvlua_role role;
+    int slot;         /* process number, -1: none */
+    uint32_t parity;
+    struct sv_endpoint endpoint;
+    struct srvlua_loop loop;
+    struct sv_signals signals;
+    struct sv_counters *counters;
+    struct sv_worker worker;
+    struct sv_acceptor acceptor; /* master; BASE: workers */
+    struct sv_reactor reactor;   /* BASE: workers */
+    bool has_reactor;
+    bool is_reloading;   /* manager */
+    uint64_t *in_flight; /* [sessions] bytes sent by this process and not taken by the owner yet; mapped, touched as used */
+    int32_t coroutines, coroutines_peak;
+};
+
+/* Runs the server described by config, hooks, sink, ports. Returns 0 after an orderly shutdown, or -code. Forks. */
+int sv_runtime_run(struct sv_runtime *rt, struct srvlua_status *status);
+
+/* ------------------------------------------------------------------- for the server layer, in a running process */
+
+/* The endpoint that owns a connection. */
+static inline bool sv_runtime_owns(const struct sv_runtime *rt, const struct sv_session *session) {
+    return rt->has_reactor && session->owner == rt->endpoint.id;
+}
+/* Hands an order to the owner of a connection; waits for room as the contract allows. 0 or -code. */
+int sv_runtime_order(struct sv_runtime *rt, const struct sv_session *session, uint16_t type, uint64_t id, int32_t value,
+                     const void *head, size_t head_length, const void *payload, size_t length);
+/* A small record to any endpoint, e.g. SHUTDOWN to the master. 0 or -code. */
+int sv_runtime_tell(struct sv_runtime *rt, uint32_t endpoint, uint16_t type, uint64_t id, int32_t value);
+/* Bytes of one session that this process has sent and its reactor has not taken yet. */
+uint64_t sv_runtime_in_flight(struct sv_runtime *rt, const struct sv_session *session);
+
+/* A callback begins and ends; sets the state that others see. Nested calls are counted. runs in: worker. */
+void sv_worker_begin(struct sv_runtime *rt, uint64_t serving);
+void sv_worker_end(struct sv_runtime *rt);
+/* This worker leaves: now (pending work is abandoned), or when its loop is empty, its inbox handed over at once. */
+void sv_worker_stop_now(struct sv_runtime *rt);
+void sv_worker_leave(struct sv_runtime *rt);
+/* Ends the process from inside a callback, after what was accepted is handed over. Does not return. */
+_Noreturn void sv_worker_abort(struct sv_runtime *rt, int exit_code);
+/* Hands over what send accepted: before the process ends by exit(). */
+void sv_runtime_flush(struct sv_runtime *rt);
+/* Keeps a record for the next turn. */
+void sv_worker_stash(struct sv_runtime *rt, const struct sv_message *message);
+/* Counts one handled request; the worker may begin to leave (max_request). */
+void sv_worker_count_request(struct sv_runtime *rt);
+
+/* --------------------------------------------------------------------------------- between the files of this folder */
+
+int sv_runtime_fire(struct sv_runtime *rt, enum srvlua_event event);
+/* The calling process becomes endpoint `id`: endpoint, loop, signals. 0 or -errno. */
+int sv_runtime_become(struct sv_runtime *rt, enum srvlua_role role, const char *role_name, int slot, uint32_t parity, uint32_t id,
+                      const struct sv_loop_hooks *hooks, void (*on_signal)(void *context, int signo));
+/* Gives up what the process had as its former self (in a fresh child: the copies of its parent's). */
+void sv_runtime_unbecome(struct sv_runtime *rt);
+int64_t sv_runtime_wait_ns(const struct sv_runtime *rt); /* max_wait_time */
+int64_t sv_runtime_shutdown_ns(const struct sv_runtime *rt); /* 2 × max_wait_time, at least 1 s */
+/* Marks the shutdown as begun; true if it was not before. */
+bool sv_runtime_begin_shutdown(struct sv_runtime *rt);
+void sv_runtime_log_signal(struct sv_runtime *rt, int signo);
+
+int sv_master_run(struct sv_runtime *rt, struct srvlua_status *status);
+_Noreturn void sv_manager_main(struct sv_runtime *rt);          /* PROCESS: the forked manager */
+int sv_manager_run(struct sv_runtime *rt, struct srvlua_status *status); /* BASE: in the starting process */
+_Noreturn void sv_worker_main(struct sv_runtime *rt, uint32_t slot, uint32_t parity);
+int sv_worker_run_alone(struct sv_runtime *rt, struct srvlua_status *status);
+
+/* daemon.c */
+int sv_daemonize(struct sv_runtime *rt, struct srvlua_status *status);
+int sv_pid_file_check(const char *path, struct srvlua_status *status);
+int sv_pid_file_write(const char *path, struct srvlua_status *status);
+void sv_pid_file_remove(const char *path);
+
+/* reactor_thread.c */
+struct sv_reactor_thread {
+    pthread_t thread;
+    struct sv_runtime *rt; /* read only in the thread */
+    uint32_t number;
+    struct sv_endpoint endpoint;
+    struct srvlua_loop loop;
+    struct sv_reactor reactor;
+    struct sv_ring_home home;
+    ev_timer lookout; /* sleeps briefly while a worker may send without ringing */
+    double lookout_after;
+    int64_t drain_until_ns; /* 0: not draining */
+};
+int sv_reactor_thread_start(struct sv_reactor_thread *thread);
+void sv_reactor_thread_join(struct sv_reactor_thread *thread);
+
+#endif

@@ -1,0 +1,31 @@
+/* signals.h: signals of one process, read through a signalfd by its loop; handlers never run in signal context.
+ *
+ * The set is blocked from sv_signals_take_over() on, in every thread and child. runs in: master, manager, workers. */
+#ifndef SV_PROCESS_SIGNALS_H
+#define SV_PROCESS_SIGNALS_H
+
+#include <ev.h>
+#include <signal.h>
+
+#include "reactor/loop.h"
+
+struct sv_signal_state { /* what the host had before */
+    sigset_t mask;
+    struct sigaction pipe_action;
+};
+
+struct sv_signals {
+    int fd;
+    ev_io watcher;
+    void (*handler)(void *context, int signo);
+    void *context;
+};
+
+/* Blocks the server's signals and ignores SIGPIPE; *saved is for sv_signals_give_back(). */
+void sv_signals_take_over(struct sv_signal_state *saved);
+void sv_signals_give_back(const struct sv_signal_state *saved);
+/* Reads them in this process's loop. 0 or -errno. */
+int sv_signals_open(struct sv_signals *signals, struct srvlua_loop *loop, void (*handler)(void *context, int signo), void *context);
+void sv_signals_close(struct sv_signals *signals, struct srvlua_loop *loop);
+
+#endif

@@ -1,0 +1,512 @@
+/* worker.c: an event worker: takes the events of its inbox (PROCESS) or of its own reactor (BASE) and runs callbacks.
+ * Its life is the picture above enum sv_worker_phase (runtime.h). */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/errors.h"
+#include "process/runtime.h"
+
+#define LOOK_EVERY_MS 20 /* how often a leaving worker looks whether it may go */
+
+/* ------------------------------------------------------------------------------------------------ what others see */
+
+static void set_state(struct sv_runtime *rt, enum sv_process_state state) {
+    atomic_store_explicit(&rt->worker.life->state, state, memory_order_relaxed);
+}
+
+void sv_worker_begin(struct sv_runtime *rt, uint64_t serving) {
+    struct sv_worker *worker = &rt->worker;
+    if (worker->depth++) return;
+    if (worker->phase <= SV_WORKER_SERVING) set_state(rt, SV_PROCESS_BUSY);
+    atomic_store_explicit(&worker->life->serving, serving, memory_order_relaxed);
+}
+
+void sv_worker_end(struct sv_runtime *rt) {
+    struct sv_worker *worker = &rt->worker;
+    if (--worker->depth) return;
+    if (worker->phase <= SV_WORKER_SERVING) set_state(rt, SV_PROCESS_IDLE);
+    atomic_store_explicit(&worker->life->serving, 0, memory_order_relaxed);
+}
+
+static int fire(struct sv_runtime *rt, enum srvlua_event event) {
+    return sv_runtime_fire(rt, event);
+}
+
+/* --------------------------------------------------------------------------------------------------- the inbox */
+
+static uint32_t other_endpoint(const struct sv_runtime *rt) {
+    return sv_endpoint_of_slot(&rt->ipc, (uint32_t)rt->slot, 1 - rt->parity);
+}
+
+/* From here on the successor takes what is or comes into our inbox. */
+static void hand_over_inbox(struct sv_runtime *rt) {
+    if (atomic_exchange(&rt->worker.life->is_handed_over, 1)) return;
+    sv_set_muted(&rt->endpoint, true);
+    struct sv_inbox *successor = sv_inbox_of(&rt->ipc, other_endpoint(rt));
+    atomic_store(&successor->look_everywhere, 1);
+    if (atomic_exchange(&successor->sleeping, 0)) {
+        uint64_t one = 1;
+        ssize_t written = write(rt->ipc.bells[other_endpoint(rt)], &one, sizeof one);
+        (void)written; /* EAGAIN: rung already */
+    }
+}
+
+static bool has_all_ends(const struct sv_runtime *rt, const struct sv_slot_life *life) {
+    return atomic_load(&life->ends) >= rt->ipc.reactors;
+}
+
+static void receive(void *context, const struct sv_message *message);
+
+/* A predecessor that left, or died, may have left records behind: they come before ours. */
+static void take_over_predecessor(struct sv_runtime *rt) {
+    struct sv_worker *worker = &rt->worker;
+    struct sv_slot_life *former = worker->predecessor_life;
+    if (!former) return;
+    if (!has_all_ends(rt, former)) {
+        if (!atomic_load(&former->is_handed_over)) return;
+        if (!worker->has_inherited) {
+            if (sv_endpoint_open(&worker->inherited, &rt->ipc, worker->predecessor)) return; /* tried again in the next turn */
+            worker->has_inherited = true;
+        }
+        while (!has_all_ends(rt, former) && worker->phase < SV_WORKER_GONE && !rt->loop.is_stopping &&
+               sv_receive(&worker->inherited, SV_DRAIN_BATCH, receive, rt)) {}
+        if (!has_all_ends(rt, former)) return;
+    }
+    if (worker->has_inherited) sv_endpoint_close(&worker->inherited);
+    worker->has_inherited = false;
+    worker->predecessor_life = NULL;
+    sv_set_muted(&rt->endpoint, false);
+}
+
+static int look_again(srvlua_loop *loop, int64_t timer, void *context) { /* makes the loop turn, so that may_go() is asked */
+    (void)loop, (void)timer, (void)context;
+    return 0;
+}
+
+static void begin_leaving(struct sv_runtime *rt, enum sv_worker_phase phase) {
+    struct sv_worker *worker = &rt->worker;
+    if (worker->phase >= phase) return;
+    if (worker->phase <= SV_WORKER_SERVING) {
+        worker->deadline_ns = sv_now_ns() + sv_runtime_wait_ns(rt);
+        set_state(rt, SV_PROCESS_EXIT);
+        sv_timer_add_internal(&rt->loop, LOOK_EVERY_MS, true, look_again, NULL);
+        if (rt->has_reactor) {
+            sv_acceptor_stop(&rt->acceptor);
+            sv_reactor_quiet(&rt->reactor);
+        }
+    }
+    worker->phase = phase;
+}
+
+static void take_end(struct sv_runtime *rt, const struct sv_message *message) {
+    (void)message;
+    struct sv_worker *worker = &rt->worker;
+    struct sv_slot_life *life = worker->has_inherited ? worker->predecessor_life : worker->life;
+    atomic_fetch_add(&life->ends, 1);
+    if (life == worker->life && has_all_ends(rt, life)) {
+        begin_leaving(rt, SV_WORKER_WAITING);
+        hand_over_inbox(rt);
+    }
+}
+
+static void receive(void *context, const struct sv_message *message) {
+    struct sv_runtime *rt = context;
+    if (message->type <= SV_RECORD_BUFFER_EMPTY) {
+        rt->hooks.deliver(rt->hooks.context, message);
+        return;
+    }
+    if (rt->has_reactor && sv_reactor_order(&rt->reactor, message)) return;
+    switch (message->type) {
+        case SV_RECORD_END: take_end(rt, message); break;
+        case SV_RECORD_STOP:
+            if (message->value == SV_STOP_NOW)
+                sv_worker_stop_now(rt);
+            else if (message->value == SV_STOP_LEAVE)
+                sv_worker_leave(rt);
+            else if (atomic_load(&rt->shared->is_shutting_down))
+                begin_leaving(rt, SV_WORKER_DRAINING);
+            else if (rt->has_reactor)
+                begin_leaving(rt, SV_WORKER_WAITING); /* BASE: the successor is there already */
+            else
+                begin_leaving(rt, SV_WORKER_DRAINING);
+            break;
+        case SV_RECORD_WORKER_DOWN:
+            sv_forget_partials(&rt->endpoint, sv_endpoint_of_slot(&rt->ipc, (uint32_t)message->id, (uint32_t)message->value));
+            break;
+        default: break; /* an order for a connection that went with its reactor */
+    }
+}
+
+/* For the next turn; see stash() in runtime.c for records that came while the worker waited. */
+void sv_worker_stash(struct sv_runtime *rt, const struct sv_message *message) {
+    struct sv_worker *worker = &rt->worker;
+    struct sv_stashed *later = malloc(sizeof *later + message->length);
+    if (!later) {
+        sv_log_about(&rt->log, SRVLUA_LOG_ERROR, (int64_t)message->id, ENOMEM, "out of memory: an event of session %llu is lost",
+                     (unsigned long long)message->id);
+        return;
+    }
+    later->next = NULL;
+    later->message = *message;
+    later->message.payload = later->payload;
+    later->message.owned = NULL;
+    if (message->length) memcpy(later->payload, message->payload, message->length);
+    if (worker->stash_last)
+        worker->stash_last->next = later;
+    else
+        worker->stash_first = later;
+    worker->stash_last = later;
+}
+
+static void handle_stash(struct sv_runtime *rt) {
+    struct sv_worker *worker = &rt->worker;
+    while (worker->stash_first && worker->depth == 0) {
+        struct sv_stashed *next = worker->stash_first;
+        worker->stash_first = next->next;
+        if (!worker->stash_first) worker->stash_last = NULL;
+        receive(rt, &next->message);
+        free(next);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------ leaving */
+
+void sv_worker_stop_now(struct sv_runtime *rt) {
+    begin_leaving(rt, SV_WORKER_GONE);
+    sv_set_muted(&rt->endpoint, true);
+    sv_loop_stop(&rt->loop);
+}
+
+void sv_worker_leave(struct sv_runtime *rt) {
+    struct sv_worker *worker = &rt->worker;
+    if (worker->phase > SV_WORKER_SERVING) return;
+    if (worker->is_alone || atomic_load(&rt->shared->is_shutting_down)) {
+        begin_leaving(rt, SV_WORKER_DRAINING);
+        return;
+    }
+    if (!rt->config.reload_async) {
+        sv_worker_stop_now(rt);
+        return;
+    }
+    begin_leaving(rt, SV_WORKER_WAITING);
+    hand_over_inbox(rt);
+    sv_runtime_tell(rt, SV_ENDPOINT_MANAGER, SV_RECORD_BYE, (uint64_t)rt->slot, (int32_t)rt->parity);
+}
+
+void sv_worker_count_request(struct sv_runtime *rt) {
+    struct sv_worker *worker = &rt->worker;
+    uint64_t count = atomic_load_explicit(&worker->life->requests, memory_order_relaxed) + 1;
+    atomic_store_explicit(&worker->life->requests, count, memory_order_relaxed);
+    sv_count(rt->counters, SV_COUNT_REQUESTS, 1);
+    /* not while the predecessor's inbox is being worked off: a third inbox would have to be kept in order */
+    if (worker->request_limit && (int64_t)count >= worker->request_limit && !worker->predecessor_life) sv_worker_leave(rt);
+}
+
+/* The leaving worker's turn: false = keep turning. */
+static bool may_go(struct sv_runtime *rt) {
+    struct sv_worker *worker = &rt->worker;
+    if (worker->phase == SV_WORKER_DRAINING && atomic_load(&rt->shared->is_shutting_down)) {
+        if (worker->predecessor_life && sv_now_ns() < worker->deadline_ns) return false;
+        if (sv_has_mail(&rt->endpoint)) return false;
+        begin_leaving(rt, SV_WORKER_WAITING);
+    }
+    bool is_late = sv_now_ns() >= worker->deadline_ns;
+    if (worker->phase == SV_WORKER_WAITING) {
+        if (sv_loop_user_timers(&rt->loop) == 0 && rt->coroutines <= 0) return true;
+        if (!is_late) {
+            fire(rt, SRVLUA_ON_WORKER_EXIT);
+            if (sv_loop_user_timers(&rt->loop) == 0 && rt->coroutines <= 0) return true;
+        }
+    }
+    if (!is_late) return false;
+    if (rt->config.max_wait_time > 0)
+        sv_log_about(&rt->log, SRVLUA_LOG_WARNING, 0, SRVLUA_ERROR_SERVER_WORKER_EXIT_TIMEOUT,
+                     "worker %d leaves after max_wait_time of %g s with work left behind", rt->slot, rt->config.max_wait_time);
+    return true;
+}
+
+static void fire_before_shutdown(struct sv_runtime *rt) {
+    if (!rt->has_reactor || rt->slot != 0 || !atomic_load(&rt->shared->is_shutting_down)) return;
+    if (!atomic_exchange(&rt->shared->before_shutdown_was_fired, 1)) fire(rt, SRVLUA_ON_BEFORE_SHUTDOWN);
+}
+
+static void before_sleep(void *context) {
+    struct sv_runtime *rt = context;
+    struct sv_worker *worker = &rt->worker;
+    handle_stash(rt);
+    if (worker->predecessor_life) take_over_predecessor(rt);
+    if (rt->has_reactor) sv_reactor_end_turn(&rt->reactor);
+    if (worker->phase <= SV_WORKER_SERVING || worker->phase == SV_WORKER_GONE || rt->loop.is_stopping) return;
+    fire_before_shutdown(rt);
+    if (may_go(rt)) sv_loop_stop(&rt->loop);
+}
+
+static void on_signal(void *context, int signo) {
+    struct sv_runtime *rt = context;
+    if (signo == SIGTERM) {
+        if (rt->worker.is_alone) sv_runtime_begin_shutdown(rt);
+        sv_worker_leave(rt);
+    } else if (signo == SIGRTMIN || signo == SIGWINCH) {
+        sv_log_sink_reopen(rt->sink);
+    } else if (signo != SIGCHLD) {
+        sv_runtime_log_signal(rt, signo);
+    }
+}
+
+_Noreturn void sv_worker_abort(struct sv_runtime *rt, int exit_code) {
+    sv_runtime_flush(rt);
+    fflush(NULL);
+    _exit(exit_code);
+}
+
+/* ------------------------------------------------------------------------------------------------- the BASE home */
+
+static void deliver(struct sv_runtime *rt, struct sv_message *message) {
+    message->source = rt->endpoint.id;
+    rt->hooks.deliver(rt->hooks.context, message);
+}
+
+static unsigned char *base_reserve(void *context, struct sv_connection *connection, uint32_t *size) {
+    (void)connection;
+    struct sv_runtime *rt = context;
+    *size = SV_READ_MAX;
+    return rt->reactor.scratch;
+}
+
+static void base_commit(void *context, struct sv_connection *connection, uint32_t length, int64_t stamp_ns) {
+    struct sv_runtime *rt = context;
+    if (!length) return;
+    sv_count(rt->counters, SV_COUNT_DISPATCHED, 1);
+    struct sv_message message = {.type = SV_RECORD_RECEIVE,
+                                 .id = connection->id,
+                                 .value = rt->slot,
+                                 .stamp_ns = stamp_ns,
+                                 .payload = rt->reactor.scratch,
+                                 .length = length};
+    deliver(rt, &message);
+}
+
+static void base_notify(void *context, struct sv_connection *connection, uint16_t type, int32_t value) {
+    struct sv_runtime *rt = context;
+    if (type == SV_RECORD_CONNECT) {
+        connection->target = (uint32_t)rt->slot;
+        atomic_store_explicit(&connection->session->worker, (uint32_t)rt->slot, memory_order_release);
+        if (!rt->ports[connection->port].has_connect_event) return;
+    }
+    struct sv_message message = {.type = type, .id = connection->id, .value = value};
+    if (type == SV_RECORD_CONNECT)
+        deliver(rt, &message);
+    else
+        sv_worker_stash(rt, &message); /* it may have come up inside a callback's send */
+}
+
+static bool base_datagram(void *context, const struct sv_port_rules *port, const struct sv_address *from, const void *data,
+                          size_t length, int64_t stamp_ns) {
+    struct sv_runtime *rt = context;
+    char text[SV_ADDRESS_TEXT_SIZE];
+    struct sv_packet_head head = {.server_socket = port->listener_fd};
+    sv_address_text(from, text, &head.peer_port);
+    head.address_length = (uint32_t)strlen(text);
+    unsigned char payload[sizeof head + sizeof text + SV_READ_MAX];
+    memcpy(payload, &head, sizeof head);
+    memcpy(payload + sizeof head, text, head.address_length);
+    memcpy(payload + sizeof head + head.address_length, data, length);
+    sv_count(rt->counters, SV_COUNT_DISPATCHED, 1);
+    struct sv_message message = {.type = SV_RECORD_PACKET,
+                                 .value = port->index,
+                                 .stamp_ns = stamp_ns,
+                                 .payload = payload,
+                                 .length = sizeof head + head.address_length + length};
+    deliver(rt, &message);
+    return true;
+}
+
+static void base_gone(void *context, struct sv_connection *connection) {
+    (void)context, (void)connection;
+}
+
+static bool base_accepted(void *context, struct sv_session *session) {
+    struct sv_runtime *rt = context;
+    sv_reactor_adopt(&rt->reactor, session);
+    return true;
+}
+
+static int set_up_base(struct sv_runtime *rt) {
+    rt->reactor = (struct sv_reactor){.number = (uint16_t)rt->slot,
+                                      .loop = &rt->loop,
+                                      .endpoint = &rt->endpoint,
+                                      .sessions = &rt->sessions,
+                                      .counters = rt->counters,
+                                      .ports = rt->ports,
+                                      .port_count = rt->port_count,
+                                      .log = rt->log,
+                                      .output_memory_limit = rt->config.output_memory_limit,
+                                      .heartbeat_interval = rt->config.heartbeat_interval,
+                                      .home = {.context = rt,
+                                               .reserve = base_reserve,
+                                               .commit = base_commit,
+                                               .notify = base_notify,
+                                               .datagram = base_datagram,
+                                               .gone = base_gone}};
+    int result = sv_reactor_init(&rt->reactor);
+    if (result) return result;
+    rt->has_reactor = true;
+    rt->acceptor = (struct sv_acceptor){.loop = &rt->loop,
+                                        .ipc = &rt->ipc,
+                                        .sessions = &rt->sessions,
+                                        .counters = rt->counters,
+                                        .ports = rt->ports,
+                                        .port_count = rt->port_count,
+                                        .log = rt->log,
+                                        .max_connection = rt->config.max_connection,
+                                        .owner = rt->endpoint.id,
+                                        .reactor = (uint16_t)rt->slot,
+                                        .accepted = base_accepted,
+                                        .context = rt};
+    return sv_acceptor_init(&rt->acceptor);
+}
+
+/* Every connection gets its close event, then what was accepted for it goes out, as long as there is time. */
+static void close_base_connections(struct sv_runtime *rt) {
+    size_t count = 0;
+    uint64_t *ids = malloc((rt->reactor.connection_count + 1) * sizeof *ids); /* callbacks may close any of them meanwhile */
+    for (struct sv_link *link = rt->reactor.all.next; ids && link != &rt->reactor.all; link = link->next)
+        ids[count++] = sv_container(link, struct sv_connection, all)->id;
+    for (size_t i = 0; i < count; i++) {
+        struct sv_connection *connection = sv_reactor_find(&rt->reactor, ids[i]);
+        if (!connection) continue;
+        sv_session_change_flags(connection->session, connection->id, SV_SESSION_CLOSE_ASKED, 0);
+        sv_reactor_close(&rt->reactor, connection, 0);
+    }
+    free(ids);
+    handle_stash(rt);
+    int64_t until_ns = sv_now_ns() + sv_runtime_wait_ns(rt);
+    int64_t limit_ns = atomic_load(&rt->shared->shutdown_deadline_ns);
+    if (limit_ns && until_ns > limit_ns) until_ns = limit_ns;
+    rt->loop.is_stopping = false; /* for the flushing only */
+    for (;;) {
+        handle_stash(rt);
+        sv_reactor_end_turn(&rt->reactor);
+        if (sv_list_is_empty(&rt->reactor.all) || sv_now_ns() >= until_ns) break;
+        sv_loop_turn(&rt->loop, 20);
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------------- life */
+
+static void failed(void *context) {
+    struct sv_runtime *rt = context;
+    rt->hooks.failed(rt->hooks.context);
+}
+
+/* A predecessor of the other parity whose inbox is not worked off yet. */
+static void look_for_predecessor(struct sv_runtime *rt) {
+    struct sv_worker *worker = &rt->worker;
+    struct sv_slot *slot = &rt->slots[rt->slot];
+    struct sv_slot_life *former = &slot->life[1 - rt->parity];
+    bool was_there = atomic_load(&slot->generation) > 1 && atomic_load(&former->state) != SV_PROCESS_NONE;
+    if (rt->has_reactor || !was_there || has_all_ends(rt, former)) return;
+    worker->predecessor_life = former;
+    worker->predecessor = other_endpoint(rt);
+    sv_set_muted(&rt->endpoint, true);
+}
+
+static int64_t draw_request_limit(const struct sv_runtime *rt) {
+    if (!rt->config.max_request) return 0;
+    int64_t grace = rt->config.max_request_grace;
+    uint64_t noise = (uint64_t)sv_now_ns() * UINT64_C(6364136223846793005) + (uint64_t)getpid() * UINT64_C(1442695040888963407);
+    return rt->config.max_request + (grace > 0 ? (int64_t)((noise >> 33) % (uint64_t)grace) + 1 : 0);
+}
+
+static int64_t dispatched_to_us(const struct sv_runtime *rt) {
+    int64_t total = 0;
+    for (uint32_t i = 0; i < rt->ipc.reactors; i++) {
+        const struct sv_ring *ring = sv_ipc_ring(&rt->ipc, rt->endpoint.id, sv_endpoint_of_reactor(i));
+        if (ring) total += (int64_t)atomic_load_explicit(&ring->packets, memory_order_relaxed);
+    }
+    return total;
+}
+
+/* Runs the worker from workerStart to workerStop; returns its exit status. */
+static int live(struct sv_runtime *rt) {
+    struct sv_worker *worker = &rt->worker;
+    set_state(rt, SV_PROCESS_IDLE);
+    if (rt->has_reactor && rt->slot == 0 && !atomic_exchange(&rt->shared->start_was_fired, 1)) fire(rt, SRVLUA_ON_START);
+    if (!rt->loop.is_stopping && fire(rt, SRVLUA_ON_WORKER_START)) return 255;
+    if (worker->phase == SV_WORKER_STARTING) worker->phase = SV_WORKER_SERVING;
+    if (!worker->is_alone) sv_runtime_tell(rt, SV_ENDPOINT_MANAGER, SV_RECORD_READY, (uint64_t)rt->slot, (int32_t)rt->parity);
+    if (rt->has_reactor && worker->phase == SV_WORKER_SERVING) {
+        sv_acceptor_start(&rt->acceptor);
+        for (uint16_t i = 0; i < rt->port_count; i++)
+            if (sv_type_is_dgram(rt->ports[i].type)) sv_reactor_watch_datagrams(&rt->reactor, i);
+    }
+    sv_loop_run(&rt->loop);
+    begin_leaving(rt, SV_WORKER_GONE);
+    fire_before_shutdown(rt);
+    if (rt->has_reactor) close_base_connections(rt);
+    hand_over_inbox(rt);
+    fire(rt, SRVLUA_ON_WORKER_STOP);
+    sv_runtime_flush(rt);
+    return worker->exit_code;
+}
+
+static int set_up(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
+    struct sv_loop_hooks hooks = {.receive = receive, .before_sleep = before_sleep, .failed = failed, .context = rt};
+    rt->worker = (struct sv_worker){.phase = SV_WORKER_STARTING, .life = &rt->slots[slot].life[parity]};
+    rt->coroutines = rt->coroutines_peak = 0;
+    atomic_store(&rt->worker.life->requests, 0);
+    atomic_store(&rt->worker.life->serving, 0);
+    atomic_store(&rt->worker.life->coroutines, 0);
+    int result = sv_runtime_become(rt, SRVLUA_ROLE_WORKER, "worker", (int)slot, parity, sv_endpoint_of_slot(&rt->ipc, slot, parity),
+                                   &hooks, on_signal);
+    if (result) return result;
+    if (rt->config.mode == SRVLUA_BASE) result = set_up_base(rt);
+    if (result) return result;
+    rt->worker.request_limit = draw_request_limit(rt);
+    rt->worker.dispatch_baseline = dispatched_to_us(rt);
+    look_for_predecessor(rt);
+    return 0;
+}
+
+_Noreturn void sv_worker_main(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != atomic_load(&rt->shared->manager_pid)) _exit(0); /* the manager died before that took effect */
+    sv_runtime_unbecome(rt);
+    char title[64];
+    snprintf(title, sizeof title, "srvlua: worker %u", slot);
+    srvlua_set_process_name(title);
+    int result = set_up(rt, slot, parity);
+    int status = 255;
+    if (result)
+        sv_log_write(&rt->log, SRVLUA_LOG_ERROR, "worker %u could not be set up: %s", slot, srvlua_strerror(-result));
+    else
+        status = live(rt);
+    fflush(NULL);
+    _exit(status);
+}
+
+int sv_worker_run_alone(struct sv_runtime *rt, struct srvlua_status *status) {
+    atomic_store(&rt->slots[0].pid[0], getpid());
+    atomic_store(&rt->slots[0].generation, 1);
+    int result = rt->config.pid_file ? sv_pid_file_write(rt->config.pid_file, status) : 0;
+    if (result) return result;
+    result = set_up(rt, 0, 0);
+    if (result) {
+        sv_runtime_unbecome(rt);
+        return sv_fail(status, -result, "the process could not be set up: %s", srvlua_strerror(-result));
+    }
+    rt->worker.is_alone = true;
+    int exit_code = live(rt);
+    bool is_orderly = atomic_load(&rt->shared->is_shutting_down);
+    sv_runtime_unbecome(rt);
+    free(rt->worker.closing);
+    rt->role = SRVLUA_ROLE_AFTER;
+    if (exit_code) return sv_fail(status, SRVLUA_ERROR_SERVER_WORKER_TERMINATED, "workerStart failed");
+    if (is_orderly) sv_runtime_fire(rt, SRVLUA_ON_SHUTDOWN);
+    return 0;
+}

@@ -1,0 +1,94 @@
+/* server.h: the server object: settings, ports, callbacks, and the runtime that runs it. Everything public goes through here.
+ *
+ * Owner: the program that made it. Forked processes have their own copies; what is shared lies in the runtime's arena.
+ * runs in: one thread of each process; `choose` (dispatch.c) also in reactor threads, on what never changes after start(). */
+#ifndef SV_SERVER_SERVER_H
+#define SV_SERVER_SERVER_H
+
+#include <stdbool.h>
+
+#include "base/log.h"
+#include "net/listener.h"
+#include "process/runtime.h"
+#include "server/settings.h"
+#include "srvlua.h"
+
+struct sv_callback {
+    srvlua_callback function;
+    void *user_data;
+};
+
+struct srvlua_port {
+    srvlua_server *server;
+    uint16_t index;
+    int type; /* without SRVLUA_SSL */
+    bool has_ssl;
+    char *host;
+    struct sv_listener listener;
+    struct sv_port_settings settings; /* as given */
+    struct sv_port_settings effective; /* in start(): inherited and derived */
+    bool has_own_settings;
+    struct sv_callback callbacks[SRVLUA_EVENT_COUNT];
+};
+
+struct srvlua_server {
+    int mode;
+    struct srvlua_port **ports;
+    size_t port_count;
+    struct sv_server_settings settings; /* as given */
+    struct sv_server_settings effective; /* in start(): derived */
+    bool is_finished; /* `effective` is valid */
+    struct sv_log_sink *sink;
+    struct sv_log log;
+    struct sv_callback callbacks[SRVLUA_EVENT_COUNT];
+    int bind_error; /* EADDRINUSE of the constructor, reported by start() */
+    int last_error;
+    bool is_running; /* start() was entered */
+    struct sv_port_rules *rules;
+    struct sv_runtime rt;
+    int64_t responses;   /* of this process since its start */
+    int64_t stats_timer; /* 0: none */
+    bool has_stats_warning;
+    struct sv_log_limit discard_notice;
+    _Atomic uint32_t rotation; /* dispatch modes that rotate: all reactors of the master count on it */
+};
+
+/* Records a failure for srvlua_last_error() and fills *status; returns -code. */
+int sv_server_fail(srvlua_server *server, struct srvlua_status *status, int code, const char *format, ...) SRVLUA_PRINTF(4, 5);
+/* Records the failure that *status tells of. */
+int sv_server_note(srvlua_server *server, int result);
+
+/* The calls that only some processes may make (methods.md 1.4). */
+enum sv_call {
+    SV_CALL_CONFIGURE, /* set, on, addListener, start */
+    SV_CALL_CONTROL,   /* reload, shutdown, stats, stop(id) */
+    SV_CALL_STOP_SELF,
+    SV_CALL_SEND,
+    SV_CALL_SENDFILE,
+    SV_CALL_SENDTO,
+    SV_CALL_SENDWAIT,
+    SV_CALL_CONNECTION /* exist, getClientInfo, pause ... */
+};
+/* 0, or -code with *status filled if the calling process may not do that now. */
+int sv_check_call(srvlua_server *server, enum sv_call call, struct srvlua_status *status);
+
+/* events.c: the hooks that the runtime calls. */
+void sv_events_enter(void *context);
+int sv_events_fire(void *context, struct srvlua_event_data *data);
+void sv_events_deliver(void *context, const struct sv_message *message);
+void sv_events_failed(void *context);
+/* The callback of a port's event, its own or the primary port's. */
+const struct sv_callback *sv_port_callback(const srvlua_server *server, uint16_t port, enum srvlua_event event);
+/* Runs the close callback of a session once; value = reactor id or -1. */
+void sv_events_run_close(srvlua_server *server, struct sv_session *session, uint64_t id, int32_t value);
+bool sv_events_is_closing(const srvlua_server *server, uint64_t id);
+
+/* dispatch.c */
+uint32_t sv_dispatch_choose(void *context, const struct sv_connection *connection, const struct sv_address *from, uint16_t type);
+bool sv_dispatch_is_sticky(int64_t mode);
+bool sv_dispatch_has_order(int64_t mode); /* connect and close events are on */
+
+/* stats.c */
+void sv_stats_start_file(srvlua_server *server);
+
+#endif
