@@ -110,6 +110,8 @@ static int adopt_process(lua_State *L) {
         lua_newtable(L);
         lua_rawseti(L, LUA_REGISTRYINDEX, lua->timers_ref);
         lua->has_made_timer = false;
+        lua->current = NULL;
+        lua->depth = 0;
         lua->live_count = 0;
         lua->last_coroutine_id = 0;
         seed_random(L, lua);

@@ -151,13 +151,18 @@ int sv_lua_resume(struct sv_lua_coroutine *coroutine, int count) {
 
 int sv_lua_run(struct sv_lua *lua, const char *what, sv_lua_push push, void *argument) {
     struct sv_lua_coroutine *coroutine = take_coroutine(lua);
+    int count;
 
     if (!coroutine) {
         srvlua_log(lua->server->server, SRVLUA_LOG_ERROR, "uncaught error in %s: not enough memory", what);
         return 1;
     }
     coroutine->what = what;
-    return sv_lua_resume(coroutine, push(coroutine->L, argument) - 1);
+    count = push(lua->L, argument); /* not there: a thread that does not run cannot be told that memory is short */
+    if (count > LUA_MINSTACK)
+        lua_checkstack(coroutine->L, count);
+    lua_xmove(lua->L, coroutine->L, count);
+    return sv_lua_resume(coroutine, count - 1);
 }
 
 int sv_lua_call(struct sv_lua *lua, const char *what, sv_lua_push push, void *argument) {

@@ -2,15 +2,11 @@
 #include "lua/system.h"
 
 #include <stdio.h>
-#include <string.h>
-#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "lua/errors.h"
 #include "lua/values.h"
-
-#define TITLE_MAX 127
 
 /* srvlua.getpid() -> int */
 static int get_pid(lua_State *L) {
@@ -18,44 +14,12 @@ static int get_pid(lua_State *L) {
     return 1;
 }
 
-/* Finds the memory in which the kernel looks for the command line, as far as argv owns it. */
-static size_t find_title_area(char **area) {
-    unsigned long begin = 0, end = 0;
-    char text[1024], *fields;
-    FILE *file = fopen("/proc/self/stat", "re");
-    size_t length = file ? fread(text, 1, sizeof text - 1, file) : 0;
-
-    if (file)
-        fclose(file);
-    text[length] = '\0';
-    fields = strrchr(text, ')'); /* field 3 comes behind the command's name; arg_start is field 48 */
-    if (!fields || sscanf(fields + 2,
-                          "%*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-                          "%*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-                          "%lu %lu",
-                          &begin, &end) != 2)
-        return 0;
-    *area = (char *)begin; /* NOLINT: the kernel tells addresses as numbers */
-    return end > begin ? end - begin : 0;
-}
-
 /* srvlua.setProcessName(name) -> true */
 static int set_process_name(lua_State *L) {
-    const char *name = sv_lua_check_text(L, 1);
-    char *area = NULL;
-    size_t size = find_title_area(&area);
-    size_t length = strlen(name);
+    int result = srvlua_set_process_name(sv_lua_check_text(L, 1));
 
-    if (prctl(PR_SET_NAME, name) == -1) /* takes the first 15 bytes */
-        return sv_lua_fail_code(L, SRVLUA_ERROR_SYSTEM_CALL_FAIL);
-    if (length > TITLE_MAX)
-        length = TITLE_MAX;
-    if (size > 0) {
-        if (length >= size)
-            length = size - 1;
-        memcpy(area, name, length);
-        memset(area + length, 0, size - length);
-    }
+    if (result < 0)
+        return sv_lua_fail_code(L, -result);
     lua_pushboolean(L, 1);
     return 1;
 }

@@ -48,7 +48,7 @@ static int push_firing(lua_State *L, void *argument) {
     const struct timer *timer = argument;
     int table, i;
 
-    lua_checkstack(L, timer->count + 4); /* cannot be too many: as many were on the stack of the call that made it */
+    luaL_checkstack(L, timer->count + 4, "arguments of a timer");
     lua_rawgeti(L, LUA_REGISTRYINDEX, timer->ref);
     table = lua_gettop(L);
     if (timer->count > 0)
