@@ -351,6 +351,14 @@ struct srvlua_client_info {
 /* Queues data for a client. 0 = accepted. Any process. Failures: methods.md 7, 2.1. */
 SRVLUA_API int srvlua_send(srvlua_server *server, int64_t fd, const void *data, size_t length,
                            struct srvlua_status *status);
+/* For callers that can suspend (send_yield, settings.md 3.5): after srvlua_send() returned -1008, asks to be called back once:
+ * with code 0 when the connection's queue has fallen to its low watermark or the connection closes (send again, and see), or
+ * with 110 when send_timeout is over. Callbacks of one connection come in the order of the calls. The callback returns nonzero
+ * for an unhandled error. 0, or -507 where a send must not wait: not this worker's connection, or send_yield is off; that is
+ * not remembered for srvlua_last_error(), which still tells of the send. */
+typedef int (*srvlua_output_callback)(void *user_data, int code);
+SRVLUA_API int srvlua_wait_for_output(srvlua_server *server, int64_t fd, srvlua_output_callback callback, void *user_data,
+                                      struct srvlua_status *status);
 /* Queues a part of a file; length 0 = to its end. Not in the master (9009). */
 SRVLUA_API int srvlua_sendfile(srvlua_server *server, int64_t fd, const char *path, int64_t offset, int64_t length,
                                struct srvlua_status *status);

@@ -17,6 +17,7 @@ enum sv_record_type {
     SV_RECORD_CLOSED,        /* value: reactor id, or -1 closed by the server: run the close callback, then answer CLOSE */
     SV_RECORD_BUFFER_FULL,   /* value: reactor id */
     SV_RECORD_BUFFER_EMPTY,  /* value: reactor id */
+    SV_RECORD_OUTPUT_LOW,    /* the answer to WANT_OUTPUT_LOW: the queue has fallen to the low watermark */
 
     /* any process -> owner of a connection (reactor, in BASE a worker): orders */
     SV_RECORD_SEND,          /* payload: data */
@@ -24,6 +25,7 @@ enum sv_record_type {
     SV_RECORD_CLOSE,         /* value: enum sv_close_order */
     SV_RECORD_PAUSE,
     SV_RECORD_RESUME,
+    SV_RECORD_WANT_OUTPUT_LOW, /* tell this worker when the queue is at its low watermark (a send waits) */
     SV_RECORD_IDLE_CLOSE,    /* heartbeat(): closes with output discarded, event with reactor id -1 */
 
     /* acceptor -> reactor */

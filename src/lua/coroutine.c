@@ -245,6 +245,11 @@ int sv_lua_suspend(lua_State *L, struct sv_lua_coroutine *coroutine, const char 
     return lua_yield(L, 0);
 }
 
+int sv_lua_suspend_with(lua_State *L, int count) {
+    lua_settop(L, count);
+    return lua_yield(L, count);
+}
+
 static int wake_sleeper(srvlua_loop *loop, int64_t timer_id, void *user_data) {
     struct sv_lua_coroutine *coroutine = user_data;
 

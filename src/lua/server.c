@@ -305,6 +305,42 @@ static int server_get_client_list(lua_State *L, struct sv_lua_server *self) {
 
 /* ---------------------------------------------------------------------------------------------------------- sending */
 
+/* A suspended send keeps its arguments (server, fd, data) on its coroutine's stack. */
+static int send_again(void *user_data, int code) {
+    struct sv_lua_coroutine *coroutine = user_data;
+    struct sv_lua_server *self = coroutine->lua->server;
+    lua_State *L = coroutine->L;
+    int64_t fd = (int64_t)lua_tonumber(L, 2);
+    struct srvlua_status status;
+    size_t length;
+    const char *data = lua_tolstring(L, 3, &length);
+    int result;
+
+    if (code) {
+        result = srvlua_fail(self->server, &status, code, "session %lld took nothing within send_timeout", (long long)fd);
+    } else {
+        result = srvlua_send(self->server, fd, data, length, &status);
+        if (result == -SRVLUA_ERROR_OUTPUT_BUFFER_OVERFLOW &&
+            srvlua_wait_for_output(self->server, fd, send_again, coroutine, NULL) == 0)
+            return 0;
+    }
+    lua_settop(L, 0);
+    return sv_lua_resume(coroutine, sv_lua_result(L, result, &status));
+}
+
+/* Whether the running coroutine may wait until the connection's queue has room, and is registered for that. */
+static bool wait_to_send(lua_State *L, struct sv_lua_server *self, int64_t fd) {
+    struct sv_lua_coroutine *coroutine;
+
+    if (!self->lua->current || self->lua->current->L != L || !lua_isyieldable(L))
+        return false; /* nothing there to suspend: the send fails */
+    coroutine = sv_lua_suspendable(L);
+    if (!coroutine || srvlua_wait_for_output(self->server, fd, send_again, coroutine, NULL) != 0)
+        return false;
+    coroutine->waits_in = "send";
+    return true;
+}
+
 /* server:send(fd, data) or server:send(path, data [, server_socket = -1]) -> true */
 static int server_send(lua_State *L, struct sv_lua_server *self) {
     struct srvlua_status status;
@@ -314,7 +350,10 @@ static int server_send(lua_State *L, struct sv_lua_server *self) {
     if (lua_type(L, 2) != LUA_TSTRING) {
         int64_t fd = sv_lua_check_integer(L, 2);
         data = sv_lua_check_string(L, 3, &length);
-        return sv_lua_result(L, srvlua_send(self->server, fd, data, length, &status), &status);
+        int result = srvlua_send(self->server, fd, data, length, &status);
+        if (result == -SRVLUA_ERROR_OUTPUT_BUFFER_OVERFLOW && wait_to_send(L, self, fd))
+            return sv_lua_suspend_with(L, 3);
+        return sv_lua_result(L, result, &status);
     }
     path = sv_lua_check_text(L, 2);
     if (path[0] != '/')

@@ -116,7 +116,7 @@ static void take_end(struct sv_runtime *rt, const struct sv_message *message) {
 
 static void receive(void *context, const struct sv_message *message) {
     struct sv_runtime *rt = context;
-    if (message->type <= SV_RECORD_BUFFER_EMPTY) {
+    if (message->type <= SV_RECORD_OUTPUT_LOW) {
         rt->hooks.deliver(rt->hooks.context, message);
         return;
     }

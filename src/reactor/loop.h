@@ -63,6 +63,7 @@ void sv_loop_stop(struct srvlua_loop *loop);
 size_t sv_loop_user_timers(const struct srvlua_loop *loop);
 /* A timer of our own: not in lists or counts of users. Id, or -code. */
 int64_t sv_timer_add_internal(struct srvlua_loop *loop, int64_t ms, bool repeat, srvlua_timer_callback callback, void *user_data);
+void sv_timer_clear_internal(struct srvlua_loop *loop, int64_t timer_id);
 /* Takes a timer out of the users' lists and counts (stats_file). */
 void sv_timer_make_internal(struct srvlua_loop *loop, int64_t timer_id);
 

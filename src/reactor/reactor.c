@@ -289,7 +289,12 @@ static bool is_over_memory_limit(struct sv_reactor *reactor) {
 static void check_watermarks(struct sv_connection *connection) {
     const struct sv_port_rules *rules = rules_of(connection);
     struct sv_reactor *reactor = connection->reactor;
-    if (!rules->high_watermark || sv_session_get_state(connection->session) != SV_SESSION_OPEN) return;
+    if (sv_session_get_state(connection->session) != SV_SESSION_OPEN) return;
+    if (connection->wants_low && connection->output.bytes <= rules->low_watermark) {
+        connection->wants_low = 0;
+        reactor->home.notify(reactor->home.context, connection, SV_RECORD_OUTPUT_LOW, reactor->number);
+    }
+    if (!rules->high_watermark) return;
     if (!connection->is_above_high && connection->output.bytes >= rules->high_watermark) {
         connection->is_above_high = 1;
         if (rules->has_buffer_full) reactor->home.notify(reactor->home.context, connection, SV_RECORD_BUFFER_FULL, reactor->number);
@@ -349,6 +354,7 @@ static void queue(struct sv_connection *connection, const void *data, size_t len
     count_output(connection);
     if (result == 0 && !is_over_memory_limit(reactor)) {
         flush_later(connection);
+        check_watermarks(connection);
         return;
     }
     int64_t now_ns = sv_now_ns();
@@ -405,7 +411,6 @@ static void flush_batch(struct sv_connection *connection) {
         if (!sv_output_is_empty(&connection->output) && !is_waiting_to_write(connection)) {
             sv_list_remove(&connection->dirty);
             update_watch(connection, true);
-            check_watermarks(connection);
         }
     }
 }
@@ -480,9 +485,18 @@ void sv_reactor_send(struct sv_reactor *reactor, struct sv_connection *connectio
         *owned = NULL;
         count_output(connection);
         flush_later(connection);
+        check_watermarks(connection);
         return;
     }
     queue(connection, (const unsigned char *)data + sent, length - sent);
+}
+
+void sv_reactor_want_low(struct sv_reactor *reactor, struct sv_connection *connection) {
+    (void)reactor;
+    settle_batch(connection);
+    if (connection->is_dead) return;
+    connection->wants_low = 1;
+    check_watermarks(connection);
 }
 
 void sv_reactor_send_file(struct sv_reactor *reactor, struct sv_connection *connection, int file, int64_t offset, int64_t length) {
@@ -632,6 +646,9 @@ bool sv_reactor_order(struct sv_reactor *reactor, const struct sv_message *messa
         case SV_RECORD_RESUME:
             if (connection) sv_reactor_set_block(reactor, connection, SV_BLOCK_PAUSED, false);
             if (connection) sv_reactor_set_block(reactor, connection, SV_BLOCK_UNCONFIRMED, false);
+            return true;
+        case SV_RECORD_WANT_OUTPUT_LOW:
+            if (connection) sv_reactor_want_low(reactor, connection);
             return true;
         case SV_RECORD_IDLE_CLOSE:
             if (connection) sv_reactor_abandon(reactor, connection, ETIMEDOUT, -1);

@@ -118,6 +118,8 @@ bool sv_reactor_order(struct sv_reactor *reactor, const struct sv_message *messa
 void sv_reactor_send(struct sv_reactor *reactor, struct sv_connection *connection, const void *data, size_t length,
                      unsigned char **owned);
 void sv_reactor_send_file(struct sv_reactor *reactor, struct sv_connection *connection, int file, int64_t offset, int64_t length);
+/* Notifies OUTPUT_LOW, once, as soon as the queue is at its low watermark. */
+void sv_reactor_want_low(struct sv_reactor *reactor, struct sv_connection *connection);
 /* enum sv_close_order bits. Without ANSWER the close is announced first. */
 void sv_reactor_close(struct sv_reactor *reactor, struct sv_connection *connection, int order);
 void sv_reactor_set_block(struct sv_reactor *reactor, struct sv_connection *connection, enum sv_read_block block, bool is_on);

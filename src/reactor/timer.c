@@ -241,6 +241,11 @@ void sv_timer_make_internal(struct srvlua_loop *loop, int64_t timer_id) {
     loop->timers->user_live--;
 }
 
+void sv_timer_clear_internal(struct srvlua_loop *loop, int64_t timer_id) {
+    struct timer *timer = find(loop->timers, timer_id);
+    if (timer && timer->is_internal && !timer->is_removed) clear(loop->timers, timer);
+}
+
 int srvlua_timer_clear(srvlua_loop *loop, int64_t timer_id) {
     struct timer *timer = find(loop->timers, timer_id);
     if (!timer || timer->is_removed || timer->is_internal) return -SRVLUA_ERROR_INVALID_PARAMS;

@@ -83,6 +83,7 @@ static bool push_closing(struct sv_worker *worker, uint64_t id) {
 
 void sv_events_run_close(srvlua_server *server, struct sv_session *session, uint64_t id, int32_t value) {
     struct sv_worker *worker = &server->rt.worker;
+    sv_output_wait_end(server, id);
     struct srvlua_event_data data = {.event = SRVLUA_ON_CLOSE, .fd = (int64_t)id, .reactor_id = value};
     bool is_noted = push_closing(worker, id);
     run_port_event(server, session->port, id, &data);
@@ -182,6 +183,7 @@ void sv_events_deliver(void *context, const struct sv_message *message) {
         case SV_RECORD_CLOSED: on_closed(server, message); break;
         case SV_RECORD_BUFFER_FULL: on_connection_event(server, message, SRVLUA_ON_BUFFER_FULL); break;
         case SV_RECORD_BUFFER_EMPTY: on_connection_event(server, message, SRVLUA_ON_BUFFER_EMPTY); break;
+        case SV_RECORD_OUTPUT_LOW: sv_output_wait_end(server, message->id); break;
         default: break; /* no other types below BUFFER_EMPTY */
     }
 }

@@ -48,6 +48,7 @@ struct srvlua_server {
     struct sv_runtime rt;
     int64_t responses;   /* of this process since its start */
     int64_t stats_timer; /* 0: none */
+    struct sv_output_waiter *waiters; /* oldest first */
     bool has_stats_warning;
     struct sv_log_limit discard_notice;
     _Atomic uint32_t rotation; /* dispatch modes that rotate: all reactors of the master count on it */
@@ -82,6 +83,9 @@ const struct sv_callback *sv_port_callback(const srvlua_server *server, uint16_t
 /* Runs the close callback of a session once; value = reactor id or -1. */
 void sv_events_run_close(srvlua_server *server, struct sv_session *session, uint64_t id, int32_t value);
 bool sv_events_is_closing(const srvlua_server *server, uint64_t id);
+
+/* output_wait.c: sends that wait for a connection's queue; calls back all that wait for this one, in order. */
+void sv_output_wait_end(srvlua_server *server, uint64_t id);
 
 /* dispatch.c */
 uint32_t sv_dispatch_choose(void *context, const struct sv_connection *connection, const struct sv_address *from, uint16_t type);
