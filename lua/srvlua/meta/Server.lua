@@ -1,0 +1,247 @@
+---@meta
+
+--- The class of servers. Calling it makes a server and binds its primary port. One server per process: another one may
+--- be made when the first has returned from `start()` or was collected. Raises `{ message =, code = }` (it reads as its
+--- message) if the server cannot be made; a taken address is told by `start()`.
+---@class srvlua.ServerClass
+---@overload fun(host?: string, port?: integer, mode?: integer, sock_type?: integer): srvlua.Server
+
+--- A server. The fields below are read-only; other fields are the program's own, and private to each process.
+---@class srvlua.Server
+---@field host string of the primary port
+---@field port integer of the primary port; what the kernel chose if 0 was asked for
+---@field type integer `srvlua.SOCK_*`
+---@field ssl boolean
+---@field mode integer `srvlua.BASE` or `srvlua.PROCESS`
+---@field ports srvlua.Port[] the primary port, then those of `addListener`
+---@field setting srvlua.Settings what was set; when running, also what start() derived
+---@field connections srvlua.Connections of the whole server; BASE: of this worker
+---@field master_pid integer BASE: of worker 0
+---@field manager_pid integer 0 without a manager
+---@field worker_id integer -1 where the process is no worker
+---@field worker_pid integer 0 where the process is no worker
+---@field taskworker boolean
+---@field stats_timer integer? id of the timer that writes `stats_file`
+---@field [string] any
+local Server = {}
+
+--- Changes settings, all of them or none. Merges into `server.setting`. Raises for a bad value. Before start.
+---@param settings srvlua.Settings
+---@return boolean ok, string? message, integer? code  509: running
+function Server:set(settings) end
+
+--- Registers or replaces a callback; events of ports go to the primary port. Before start.
+---@param event string in any case, without `on`
+---@param callback function or a value with `__call`
+---@return boolean ok, string? message, integer? code  505: unknown event; 509: running
+---@overload fun(self: srvlua.Server, event: srvlua.PlainEvent, callback: srvlua.OnPlain): boolean
+---@overload fun(self: srvlua.Server, event: 'afterReload', callback: srvlua.OnAfterReload): boolean
+---@overload fun(self: srvlua.Server, event: srvlua.WorkerEvent, callback: srvlua.OnWorker): boolean
+---@overload fun(self: srvlua.Server, event: 'workerError', callback: srvlua.OnWorkerError): boolean
+---@overload fun(self: srvlua.Server, event: 'connect'|'close', callback: srvlua.OnConnection): boolean
+---@overload fun(self: srvlua.Server, event: 'receive', callback: srvlua.OnReceive): boolean
+---@overload fun(self: srvlua.Server, event: 'packet', callback: srvlua.OnPacket): boolean
+---@overload fun(self: srvlua.Server, event: 'bufferFull'|'bufferEmpty', callback: srvlua.OnBuffer): boolean
+function Server:on(event, callback) end
+
+--- Adds a listener. Before start.
+---@param host string IPv4 or IPv6 text, host name or unix path
+---@param port integer 0 = the kernel chooses; without effect for unix sockets
+---@param sock_type integer `srvlua.SOCK_*`
+---@return srvlua.Port|false port, string? message, integer? code  9004, 9005, 504, 724, 509, errno of bind
+function Server:addListener(host, port, sock_type) end
+Server.listen = Server.addListener
+
+--- Runs the server until it ends; the code behind it runs in the starting process only.
+---@return boolean ok, string? message, integer? code  509, 9015: a callback is missing, 9003, errno of bind
+function Server:start() end
+
+--- Asks for a graceful restart of the workers; `true` means asked. Any process of a running server.
+---@param only_task_workers? boolean default false
+---@return boolean ok, string? message, integer? code  507: no manager; 509
+function Server:reload(only_task_workers) end
+
+--- Stops a worker; its manager starts another. Any process of a running server, without id workers only.
+---@param worker_id? integer default -1: this one
+---@param wait_event? boolean default false; true: leave when the loop is empty
+---@return boolean ok, string? message, integer? code  505: unknown id; 509
+function Server:stop(worker_id, wait_event) end
+
+--- Asks for an orderly end of the server; `true` means asked. Any process of a running server.
+---@return boolean ok, string? message, integer? code
+function Server:shutdown() end
+
+--- Calls `fn(timer_id, ...)` every `ms` milliseconds. Any process of a running server; ends with the process.
+---@param ms number from 1 on; fractions are cut off
+---@param fn fun(timer_id: integer, ...)
+---@param ... any
+---@return integer|false timer_id, string? message, integer? code  505, 509
+function Server:tick(ms, fn, ...) end
+
+--- Calls `fn(...)` once, after `ms` milliseconds. Any process of a running server.
+---@param ms number from 1 on; fractions are cut off
+---@param fn fun(...)
+---@param ... any
+---@return integer|false timer_id, string? message, integer? code  505, 509
+function Server:after(ms, fn, ...) end
+
+--- Ends a timer of this process.
+---@param timer_id integer
+---@return boolean ok, string? message, integer? code  505: unknown or finished; 509
+function Server:clearTimer(timer_id) end
+
+--- Calls `fn()` at the end of the current loop turn. Not in the manager.
+---@param fn fun()
+---@return boolean ok, string? message, integer? code
+function Server:defer(fn) end
+
+--- Closes a connection when what `send` accepted is out, or at once. In the owning worker the close callback runs inside
+--- of this call. Any process of a running server.
+---@param fd integer session id
+---@param reset? boolean default false; true: drop what is queued, the peer gets a reset
+---@return boolean ok, string? message, integer? code  1001 to 1006
+function Server:close(fd, reset) end
+
+--- Whether a connection is live and not closing. Never fails.
+---@param fd integer session id
+---@return boolean
+function Server:exist(fd) end
+Server.exists = Server.exist
+
+--- Stops reading from a client.
+---@param fd integer session id
+---@return boolean ok, string? message, integer? code
+function Server:pause(fd) end
+
+--- Goes on reading from a client.
+---@param fd integer session id
+---@return boolean ok, string? message, integer? code
+function Server:resume(fd) end
+
+--- Begins to read from a client under `enable_delay_receive`.
+---@param fd integer session id
+---@return boolean ok, string? message, integer? code  509: it is read already
+function Server:confirm(fd) end
+
+--- Keeps a silent connection from being closed by heartbeat and `max_idle_time`, or gives it up.
+---@param fd integer session id
+---@param is_protected? boolean default true
+---@return boolean ok, string? message, integer? code
+function Server:protect(fd, is_protected) end
+
+--- Gives a connection a user id, once; with `dispatch_mode` 'uid' it chooses the worker.
+---@param fd integer session id
+---@param uid integer -2147483648 to 4294967295, not 0
+---@return boolean ok, string? message, integer? code  505; 509: it has one
+function Server:bind(fd, uid) end
+
+--- Looks for connections that were silent for longer than their port allows.
+---@param close_them? boolean default true
+---@return integer[]|false fds ascending, string? message, integer? code  507: no heartbeat settings
+function Server:heartbeat(close_them) end
+
+---@class srvlua.ClientInfo
+---@field server_port integer
+---@field server_fd integer
+---@field socket_fd integer
+---@field socket_type integer
+---@field remote_port integer
+---@field remote_ip string
+---@field reactor_id integer BASE: id of the worker that owns it
+---@field connect_time integer
+---@field last_time integer
+---@field last_recv_time number
+---@field last_send_time number 0 = never
+---@field last_dispatch_time number 0 = no data yet
+---@field close_errno integer
+---@field recv_queued_bytes integer
+---@field send_queued_bytes integer
+---@field uid integer? if it was bound
+---@field worker_id integer? with dispatch_mode 'co_conn'
+
+--- What is known of a connection; works in its close callback too. BASE: this worker's own connections only.
+---@param fd integer session id
+---@param reactor_id? integer without effect
+---@param ignore_error? boolean default false; true: also of one that is closed, as long as its record is there
+---@return srvlua.ClientInfo|false info, string? message, integer? code
+function Server:getClientInfo(fd, reactor_id, ignore_error) end
+Server.connection_info = Server.getClientInfo
+
+--- Session ids, page by page: the last one is the next `start_fd`; an empty list is the end. `server.connections` is safer
+--- while connections close.
+---@param start_fd? integer default 0
+---@param page_size? integer 1 to 100, default 10
+---@return integer[]|false fds ascending, string? message, integer? code  505, 1005
+function Server:getClientList(start_fd, page_size) end
+Server.connection_list = Server.getClientList
+
+--- Sends data to a client. Asynchronous: true means queued, not received. Any process of a running server.
+---@param fd integer|string session id, or a unix datagram peer's path that begins with '/'
+---@param data string 1 byte to `buffer_output_size`
+---@param server_socket? integer for paths: the packet's `server_socket`; default -1: the last added port of that kind
+---@return boolean ok, string? message, integer? code  550, 1001 to 1008, 1202; paths: errno, 505, 507
+function Server:send(fd, data, server_socket) end
+
+--- Sends a part of a file behind what `send` has queued. Not in the master.
+---@param fd integer session id
+---@param filename string
+---@param offset? integer default 0
+---@param length? integer default 0: to the file's end
+---@return boolean ok, string? message, integer? code  errno, 505, 702, 9009, 9013 and those of `send`
+function Server:sendfile(fd, filename, offset, length) end
+
+--- Sends a datagram at once. Any process of a running server.
+---@param ip string IP text, or a unix path
+---@param port integer 1 to 65535
+---@param data string
+---@param server_socket? integer the packet's `server_socket`; default -1: the last added port of the family
+---@return boolean ok, string? message, integer? code  505, 507, 550, 722, 723, errno
+function Server:sendto(ip, port, data, server_socket) end
+
+--- Sends data and blocks until the kernel has it. BASE workers, their own connections.
+---@param fd integer session id
+---@param data string
+---@return boolean ok, string? message, integer? code  507, 550, 1005, errno
+function Server:sendwait(fd, data) end
+
+--- The callback that was registered for an event, nil if there is none.
+---@param event string
+---@return function?
+function Server:getCallback(event) end
+
+--- Counters of the server and of this process by name. Any process of a running server.
+---@return table<string, integer>|false stats, string? message, integer? code
+function Server:stats() end
+
+--- Id of this worker.
+---@return integer|false worker_id, string? message, integer? code  509: this process is none
+function Server:getWorkerId() end
+
+--- Pid of a worker.
+---@param worker_id? integer default -1: this one
+---@return integer|false pid, string? message, integer? code  505, 509
+function Server:getWorkerPid(worker_id) end
+
+--- What a worker does: `srvlua.WORKER_BUSY`, `WORKER_IDLE` or `WORKER_EXIT`.
+---@param worker_id? integer default -1: this one
+---@return integer|false status, string? message, integer? code  505
+function Server:getWorkerStatus(worker_id) end
+
+--- Pid of the manager, 0 if there is none.
+---@return integer
+function Server:getManagerPid() end
+
+--- Pid of the master; BASE: of worker 0; 0 before start.
+---@return integer
+function Server:getMasterPid() end
+
+--- Code of the last failure in this process, 0 if there was none.
+---@return integer
+function Server:getLastError() end
+
+--- A listening socket. Any process, any time.
+---@param port_number? integer of an INET port; default: the primary port
+---@return srvlua.ListenSocket|false socket, string? message, integer? code
+function Server:getSocket(port_number) end
+
+return Server

@@ -1,0 +1,438 @@
+---@meta
+-- Made from docs/settings.md by docs/settings_meta.lua.
+
+--- What `server:set` takes; docs/settings.md says which of them `port:set` takes too.
+---@class srvlua.Settings
+--- Reactor threads of the master. 0 = one per CPU. At most 4 per CPU and not more than `worker_num`: adjusted at
+--- start. BASE: each worker is its own reactor. PROCESS mode only. Default: CPUs, at most 8.
+---@field reactor_num? integer
+--- Event workers. 0 = one per CPU. At most 1000 per CPU: adjusted at start. Default: PROCESS: CPUs, BASE: 1.
+---@field worker_num? integer
+--- Task workers; more than 0 needs a `task` callback. At most 1000 per CPU: adjusted at start. *Not yet: needs
+--- tasks.* Default: 0.
+---@field task_worker_num? integer
+--- One reactor only, on the loop of the master's main thread: no reactor threads. PROCESS mode only. *Not yet:
+--- needs a reactor on the master's main loop.* Default: false.
+---@field single_thread? boolean
+--- Pins reactor i and worker i to CPU i modulo the number of allowed CPUs. *Not yet: needs pinning of threads and
+--- processes to CPUs.* Default: false.
+---@field open_cpu_affinity? boolean
+--- CPU numbers that `open_cpu_affinity` leaves out; at least one must be left. *Not yet: needs open_cpu_affinity.*
+--- Default: none.
+---@field cpu_affinity_ignore? integer[]
+--- Which worker gets a packet: the next one (`round`), the one of the descriptor (`fd`), an idle one (`idle`), the
+--- one of the client's address (`ip`) or of the bound uid (`uid`), or one chosen by load. PROCESS mode only.
+--- *`stream` not yet.* *`co_conn` not yet.* *`co_req` not yet.* *`concurrent` not yet.* *`least_latency` not yet.*
+--- Default: `'fd'`.
+---@field dispatch_mode? 'round'|'fd'|'idle'|'ip'|'uid'|'stream'|'co_conn'|'co_req'|'concurrent'|'least_latency'|integer
+--- Function `(server, fd, type [, data])` that picks the worker per event; runs in the reactor and may have no
+--- upvalues. PROCESS mode only. *Not yet: needs Lua states in the reactors.* Default: none.
+---@field dispatch_func? function
+--- In the dispatch modes without close order (`round`, `idle`, `stream`, `co_req`, `concurrent`), data of a
+--- connection that is gone is dropped; false delivers it. PROCESS mode only. Default: true.
+---@field discard_timeout_request? boolean
+--- Keeps connect, close, bufferFull and bufferEmpty in those modes, in any worker and any order. PROCESS mode only.
+--- Default: false.
+---@field enable_unsafe_event? boolean
+--- An accepted connection is not read until `server:confirm(fd)`. Needs a connect callback. Default: false.
+---@field enable_delay_receive? boolean
+--- A listener with SO_REUSEPORT for each reactor (BASE: worker), and other servers may share the port. *Not yet:
+--- needs listeners of each reactor's own.* Default: false.
+---@field enable_reuse_port? boolean
+--- First session id minus one. Default: 0.
+---@field start_session_id? integer
+--- Live stream connections of the whole server; one more is closed at once. Above the descriptor limit, that is
+--- raised if the system allows, else the setting is adjusted at start. Default: the descriptor limit, at most
+--- 100000.
+---@field max_connection? integer
+--- The same as `max_connection`.
+---@field max_conn? integer
+--- Length of the accept queue; the kernel cuts it to net.core.somaxconn. Default: 512.
+---@field backlog? integer
+--- How often idle connections are looked for. Without `heartbeat_idle_time`, idle means twice as long. Default: 0.
+---@field heartbeat_check_interval? number
+--- A connection that sent nothing for so long is closed. Without `heartbeat_check_interval` the check runs every
+--- half of it. Default: 0.
+---@field heartbeat_idle_time? number
+--- A connection that moved no byte in either direction for so long is closed. 0 = off. Default: 0.
+---@field max_idle_time? number
+--- Most bytes of one `send`; more is refused with 1202. Default: 2 MiB.
+---@field output_buffer_size? integer|string
+--- The same as `output_buffer_size`.
+---@field buffer_output_size? integer|string
+--- Bytes that one connection may have queued for its client. 0 = no limit of its own. Default: 1 MiB.
+---@field socket_buffer_size? integer|string
+--- bufferFull fires when the queue reaches it. Default: 80 % of socket_buffer_size.
+---@field buffer_high_watermark? integer|string
+--- bufferEmpty fires when the queue has fallen to it. Must not be above the high one. Default: 0.
+---@field buffer_low_watermark? integer|string
+--- `send` to a full connection suspends the coroutine instead of failing. PROCESS: only in the dispatch modes `fd`,
+--- `ip` and `co_conn`, else adjusted to false at start. Default: enable_coroutine.
+---@field send_yield? boolean
+--- Longest suspension under `send_yield`. 0 = no limit; less than a millisecond counts as one. Default: 0.
+---@field send_timeout? number
+--- Bytes of one connection that were read but not yet given to a callback; above it the socket is not read. 0 =
+--- off. PROCESS mode only. Default: 0.
+---@field max_queued_bytes? integer|string
+--- No effect; see `package_max_length` and `max_queued_bytes`. Default: 2 MiB.
+---@field input_buffer_size? integer|string
+--- The same as `input_buffer_size`.
+---@field buffer_input_size? integer|string
+--- SO_SNDBUF of each accepted connection and of datagram sockets. Default: the kernel's.
+---@field kernel_socket_send_buffer_size? integer|string
+--- SO_RCVBUF of the listener, and so of each accepted connection, and of datagram sockets. Default: the kernel's.
+---@field kernel_socket_recv_buffer_size? integer|string
+--- Way to the task workers: rings in shared memory (`ring`), or a SysV message queue (`queue`, `queue_any`). *Not
+--- yet: needs tasks.* Default: `'ring'`.
+---@field task_ipc_mode? 'ring'|'unixsock'|'queue'|'queue_any'|integer
+--- Key of the SysV queue; 0 = a private one. A queue with a key outlives the server. *Not yet: needs tasks.*
+--- Default: 0.
+---@field message_queue_key? integer
+--- A task worker leaves after so many tasks. 0 = never. *Not yet: needs tasks.* Default: 0.
+---@field task_max_request? integer
+--- A random 1..grace is added per process. *Not yet: needs tasks.* Default: half of task_max_request if that is
+--- above 10, else 0.
+---@field task_max_request_grace? integer
+--- Directory for payloads over 8 KiB when `task_ipc_mode` is a queue. *Not yet: needs tasks.* Default: `'/tmp'`.
+---@field task_tmpdir? string
+--- Task workers run an event loop, each task in its own coroutine. *Not yet: needs tasks.* Default: false.
+---@field task_enable_coroutine? boolean
+--- The task callback gets `(server, task)`. Default: false.
+---@field task_object? boolean
+--- The same as `task_object`.
+---@field task_use_object? boolean
+--- Callbacks get one table instead of several arguments; implies `task_object`. Default: false.
+---@field event_object? boolean
+--- An event worker is replaced after so many requests. 0 = never. Default: 0.
+---@field max_request? integer
+--- A random 1..grace is added per process, so that they do not leave together. Default: half of max_request if that
+--- is above 10, else 0.
+---@field max_request_grace? integer
+--- A leaving worker finishes what it was given while its successor already runs; false: one after the other.
+--- `enable_coroutine` forces true. Default: true.
+---@field reload_async? boolean
+--- Longest stay of a process that was told to leave. Default: 3.
+---@field max_wait_time? number
+--- Callbacks run in pooled coroutines; false: plain calls. Default: true.
+---@field enable_coroutine? boolean
+--- Live coroutines per process; an event beyond it is refused. Default: 100000.
+---@field max_coroutine? integer
+--- The same as `max_coroutine`.
+---@field max_coro_num? integer
+--- Requests being worked on in the whole server; one more gets 503. 0 = no limit. *Not yet: needs HTTP.* Default:
+--- 0.
+---@field max_concurrency? integer
+--- Requests being worked on in one worker; more wait in its queue. *Not yet: needs HTTP.* Default: max_concurrency.
+---@field worker_max_concurrency? integer
+--- Default connect timeout of client sockets. *Not yet: needs client sockets.* Default: 10.
+---@field socket_connect_timeout? number
+--- Default timeout of receiving on client sockets. 0 = no limit. *Not yet: needs client sockets.* Default: 60.
+---@field socket_read_timeout? number
+--- The same as `socket_read_timeout`.
+---@field socket_recv_timeout? number
+--- Default timeout of sending on client sockets. 0 = no limit. *Not yet: needs client sockets.* Default: 60.
+---@field socket_write_timeout? number
+--- The same as `socket_write_timeout`.
+---@field socket_send_timeout? number
+--- Sets `socket_read_timeout` and `socket_write_timeout`. *Not yet: needs client sockets.* Default: 60.
+---@field socket_timeout? number
+--- Longest name look-up of a client. *Not yet: needs client sockets.* Default: 60.
+---@field socket_dns_timeout? number
+--- Server that the resolver asks, `ip[:port]`. *Not yet: needs the name resolver.* Default: the system's.
+---@field dns_server? string
+--- Life of a cached answer. 0 = no cache. *Not yet: needs the name resolver.* Default: 60.
+---@field dns_cache_expire? number
+--- Names that the cache of one process holds. *Not yet: needs the name resolver.* Default: 1000.
+---@field dns_cache_capacity? integer
+--- Warns when a process ends with suspended coroutines. *Not yet: needs the coroutine API.* Default: true.
+---@field enable_deadlock_check? boolean
+--- No effect: there is no pool of threads for blocking calls. Default: 0.
+---@field aio_core_worker_num? integer
+--- No effect. Default: 0.
+---@field aio_worker_num? integer
+--- No effect. Default: 0.
+---@field aio_max_wait_time? number
+--- No effect. Default: 0.
+---@field aio_max_idle_time? number
+--- Log of all processes; opened for appending. Default: stderr.
+---@field log_file? string
+--- Lines below it are not written. Default: `'info'`.
+---@field log_level? 'debug'|'trace'|'info'|'notice'|'warning'|'error'|'none'|integer
+--- strftime format of the time, giving 1..64 bytes. Not for `log_format = 'json'`. Default: `'%Y-%m-%d %H:%M:%S'`.
+---@field log_date_format? string
+--- Microseconds after the time. Default: false.
+---@field log_date_with_microseconds? boolean
+--- A new file, named with a suffix by date, for each period. Old files stay. Default: `'single'`.
+---@field log_rotation? 'single'|'monthly'|'daily'|'hourly'|'every_minute'|integer
+--- `text`: time, level, pid, role, message; `json`: one object per line. Default: `'text'`.
+---@field log_format? 'text'|'json'|integer
+--- Errors go to stderr as well when there is a `log_file`; never after `daemonize`. Default: true.
+---@field display_errors? boolean
+--- Runs in the background. Not under systemd, containers, supervisors. Default: false.
+---@field daemonize? boolean
+--- File that holds the pid of the starting process while the server runs. Default: none.
+---@field pid_file? string
+--- User of event and task workers (name or number as text), if started as root. *Not yet: needs changing the
+--- workers' identity.* Default: none.
+---@field user? string
+--- Group of event and task workers, if started as root. *Not yet: needs changing the workers' identity.* Default:
+--- the user's.
+---@field group? string
+--- Root directory of event and task workers, if started as root. *Not yet: needs changing the workers' identity.*
+--- Default: none.
+---@field chroot? string
+--- TCP_NODELAY on each connection. Default: true.
+---@field open_tcp_nodelay? boolean
+--- SO_KEEPALIVE, with the three values below. Default: false.
+---@field open_tcp_keepalive? boolean
+--- Seconds of silence before the first probe. Default: 3600.
+---@field tcp_keepidle? integer
+--- Seconds between probes. Default: 60.
+---@field tcp_keepinterval? integer
+--- Unanswered probes until the kernel gives the connection up. Default: 5.
+---@field tcp_keepcount? integer
+--- Longest time that sent data may stay unacknowledged. Default: the kernel's.
+---@field tcp_user_timeout? integer
+--- A client is accepted when its first data came or so many seconds have passed. `true` = 1. Default: 0.
+---@field tcp_defer_accept? integer
+--- Queue length of TCP_FASTOPEN on the listener. `true` = 256, 0 = off. Default: 0.
+---@field tcp_fastopen? integer
+--- Data is handed over when what was read ends with `package_eof`; may be several packets. *Not yet: needs
+--- framing.* Default: false.
+---@field open_eof_check? boolean
+--- One packet per receive, each ending with `package_eof`. *Not yet: needs framing.* Default: false.
+---@field open_eof_split? boolean
+--- End mark of a packet; may hold any byte. *Not yet: needs framing.* Default: '\r\n\r\n'.
+---@field package_eof? string
+--- Packets begin with their length. *Not yet: needs framing.* Default: false.
+---@field open_length_check? boolean
+--- Type of the length field, one letter of c C s S l L n N v V q Q J P: lower c s l q are signed; n N J are
+--- big-endian, v V P little-endian, the others in host order. *Not yet: needs framing.* Default: `'N'`.
+---@field package_length_type? string
+--- Position of the length field. *Not yet: needs framing.* Default: 0.
+---@field package_length_offset? integer
+--- Added to the length field's value to get the length of the whole packet. *Not yet: needs framing.* Default: 4.
+---@field package_body_offset? integer
+--- The same as `package_body_offset`.
+---@field package_body_start? integer
+--- Function `(data)` that returns the length of the packet, 0 for more data, or less for an error. *Not yet: needs
+--- framing.* Default: none.
+---@field package_length_func? function
+--- Largest inbound packet; a larger one closes the connection. Less than 64 KiB is adjusted to that. Default: 2
+--- MiB.
+---@field package_max_length? integer|string
+--- HTTP/1: `request` instead of `receive`. *Not yet: needs HTTP.* Default: false.
+---@field open_http_protocol? boolean
+--- HTTP/2; implies `open_http_protocol`. *Not yet: needs HTTP/2.* Default: false.
+---@field open_http2_protocol? boolean
+--- WebSocket; implies `open_http_protocol`. *Not yet: needs WebSocket.* Default: false.
+---@field open_websocket_protocol? boolean
+--- One MQTT control packet per receive. *Not yet: needs framing.* Default: false.
+---@field open_mqtt_protocol? boolean
+--- One RESP command per receive. *Not yet: needs framing.* Default: false.
+---@field open_redis_protocol? boolean
+--- Longest time from the first byte of a packet to its last; then the connection is closed. 0 = off. *Not yet:
+--- needs framing.* Default: 0.
+---@field package_timeout? number
+--- PEM file of the certificate chain, leaf first. *Not yet: needs TLS.* Default: none.
+---@field ssl_cert_file? string
+--- PEM file of the private key. *Not yet: needs TLS.* Default: none.
+---@field ssl_key_file? string
+--- Of an encrypted key. *Not yet: needs TLS.* Default: none.
+---@field ssl_passphrase? string
+--- More certificates by server name: each a table with `ssl_cert_file`, `ssl_key_file` and `ssl_passphrase`. *Not
+--- yet: needs TLS.* Default: none.
+---@field ssl_sni_certs? table
+--- Versions that are offered. *Not yet: needs TLS.* Default: 1.2, and 1.3 where the library has it.
+---@field ssl_protocols? string[]|integer
+--- Suites for TLS 1.2, separated by `:` or as a list. *Not yet: needs TLS.* Default: the library's modern set.
+---@field ssl_ciphers? string|string[]
+--- Curves in order of preference, separated by `:`. *Not yet: needs TLS.* Default: `'auto'`.
+---@field ssl_ecdh_curve? string
+--- No effect: no finite-field suites are offered. Default: none.
+---@field ssl_dhparam? string
+--- The server's order of suites decides. *Not yet: needs TLS.* Default: true.
+---@field ssl_prefer_server_ciphers? boolean
+--- No effect: TLS compression is unsafe and never on. Default: false.
+---@field ssl_compress? boolean
+--- No effect. Default: true.
+---@field ssl_disable_compression? boolean
+--- The client must show a valid certificate. *Not yet: needs TLS.* Default: false.
+---@field ssl_verify_peer? boolean
+--- With `ssl_verify_peer`, a self-signed certificate will do. *Not yet: needs TLS.* Default: false.
+---@field ssl_allow_self_signed? boolean
+--- PEM file of CA certificates for client certificates. *Not yet: needs TLS.* Default: none.
+---@field ssl_client_cert_file? string
+--- PEM file of more CA certificates. *Not yet: needs TLS.* Default: none.
+---@field ssl_cafile? string
+--- Directory of more CA certificates. *Not yet: needs TLS.* Default: none.
+---@field ssl_capath? string
+--- Most intermediate certificates. *Not yet: needs TLS.* Default: the library's.
+---@field ssl_verify_depth? integer
+--- Sessions can be resumed with tickets. *Not yet: needs TLS.* Default: true.
+---@field ssl_session_tickets? boolean
+--- Life of a ticket. *Not yet: needs TLS.* Default: 3600.
+---@field ssl_session_timeout? number
+--- ALPN names of raw stream ports. *Not yet: needs TLS.* Default: none.
+---@field ssl_alpn? string[]
+--- Sending moves into the kernel where it can. *Not yet: needs TLS.* Default: false.
+---@field ssl_ktls? boolean
+--- From accept to the end of the handshake. 0 = no limit. *Not yet: needs TLS.* Default: 10.
+---@field ssl_handshake_timeout? number
+--- Unfinished handshakes per reactor; further clients wait. 0 = no limit. *Not yet: needs TLS.* Default: 1000.
+---@field ssl_handshake_limit? integer
+--- Fills `request.cookie`. *Not yet: needs HTTP.* Default: true.
+---@field http_parse_cookie? boolean
+--- Parses urlencoded bodies into `request.post`. *Not yet: needs HTTP.* Default: true.
+---@field http_parse_post? boolean
+--- Parses multipart bodies into `request.files` and `request.post`. *Not yet: needs HTTP.* Default: true.
+---@field http_parse_files? boolean
+--- Where uploaded files are written. *Not yet: needs HTTP.* Default: `'/tmp'`.
+---@field upload_tmp_dir? string
+--- Larger uploads than `package_max_length` are streamed to `upload_tmp_dir`, each file up to this. 0 = off. *Not
+--- yet: needs HTTP.* Default: 0.
+---@field upload_max_filesize? integer|string
+--- Responses are compressed by Accept-Encoding. *Not yet: needs HTTP.* Default: true.
+---@field http_compression? boolean
+--- How hard compression tries. *Not yet: needs HTTP.* Default: 1.
+---@field http_compression_level? integer
+--- The same as `http_compression_level`.
+---@field compression_level? integer
+--- The same as `http_compression_level`.
+---@field http_gzip_level? integer
+--- Shorter bodies stay plain. *Not yet: needs HTTP.* Default: 20 bytes.
+---@field http_compression_min_length? integer|string
+--- The same as `http_compression_min_length`.
+---@field compression_min_length? integer|string
+--- Only these content types are compressed. *Not yet: needs HTTP.* Default: every type.
+---@field http_compression_types? string[]
+--- The same as `http_compression_types`.
+---@field compression_types? string[]
+--- Serves files under `document_root` before `request`. *Not yet: needs HTTP.* Default: false.
+---@field enable_static_handler? boolean
+--- Directory of the static files. *Not yet: needs HTTP.* Default: none.
+---@field document_root? string
+--- Only paths with these prefixes are static. *Not yet: needs HTTP.* Default: all paths.
+---@field static_handler_locations? string[]
+--- Files that are tried, in this order, for a directory. *Not yet: needs HTTP.* Default: none.
+---@field http_index_files? string[]
+--- Lists a directory that has no index file. *Not yet: needs HTTP.* Default: false.
+---@field http_autoindex? boolean
+--- Pairs of pattern and replacement for static files; the first that matches wins. *Not yet: needs HTTP.* Default:
+--- none.
+---@field url_rewrite_rules? table
+--- Longest time to the end of a request's headers. 0 = no limit. *Not yet: needs HTTP.* Default: 10.
+---@field http_header_timeout? number
+--- Longest time between two reads of a body. 0 = no limit. *Not yet: needs HTTP.* Default: 30.
+---@field http_body_timeout? number
+--- Longest time in which a client takes no byte of waiting output. 0 = no limit. *Not yet: needs HTTP.* Default:
+--- 60.
+---@field http_send_timeout? number
+--- Longest silence between two requests. 0 = no limit. *Not yet: needs HTTP.* Default: 75.
+---@field http_keepalive_timeout? number
+--- Request line and headers together; more gets 431. *Not yet: needs HTTP.* Default: 64 KiB.
+---@field http_max_header_size? integer|string
+--- Sent back if the client offered it; of a list the first one offered. *Not yet: needs WebSocket.* Default: none.
+---@field websocket_subprotocol? string|string[]
+--- Close frames also reach `message`. *Not yet: needs WebSocket.* Default: false.
+---@field open_websocket_close_frame? boolean
+--- Ping frames reach `message` and are not answered by themselves. *Not yet: needs WebSocket.* Default: false.
+---@field open_websocket_ping_frame? boolean
+--- Pong frames reach `message`. *Not yet: needs WebSocket.* Default: false.
+---@field open_websocket_pong_frame? boolean
+--- Offers permessage-deflate. *Not yet: needs WebSocket.* Default: false.
+---@field websocket_compression? boolean
+--- Pings a client that was silent for so long. 0 = off. *Not yet: needs WebSocket.* Default: 0.
+---@field websocket_ping_interval? number
+--- A client that sends nothing for so long after such a ping is closed. *Not yet: needs WebSocket.* Default: 10.
+---@field websocket_pong_timeout? number
+--- Always false: RFC 6455 forbids servers to mask. Default: false.
+---@field websocket_mask? boolean
+--- SETTINGS_HEADER_TABLE_SIZE. *Not yet: needs HTTP/2.* Default: 4 KiB.
+---@field http2_header_table_size? integer|string
+--- Streams per connection. *Not yet: needs HTTP/2.* Default: 128.
+---@field http2_max_concurrent_streams? integer
+--- Flow-control window that a stream begins with. *Not yet: needs HTTP/2.* Default: 65535 bytes.
+---@field http2_init_window_size? integer|string
+--- Largest frame that is accepted. *Not yet: needs HTTP/2.* Default: 16 KiB.
+---@field http2_max_frame_size? integer|string
+--- Largest header list; more gets 431. 0 = no limit. *Not yet: needs HTTP/2.* Default: 0.
+---@field http2_max_header_list_size? integer|string
+--- Header fields per request. *Not yet: needs HTTP/2.* Default: 1000.
+---@field http2_max_headers? integer
+--- No effect: server push is not supported. Default: 0.
+---@field http2_enable_push? integer
+--- Worker 0 writes `server:stats()` there: as JSON, as Lua table, or as `key: value` lines, by its ending. Default:
+--- none.
+---@field stats_file? string
+--- How often. Default: 1000.
+---@field stats_timer_interval? integer
+--- true = `log_level = 'debug'`. Default: false.
+---@field debug_mode? boolean
+--- No effect: `log_level` chooses. Default: 0.
+---@field trace_flags? integer
+--- Adds the C call stack to ERROR lines. *Not yet: needs C call stacks in the log.* Default: false.
+---@field print_backtrace_on_error? boolean
+--- An uncaught error in an event worker's callback ends the worker with status 255; false: it is logged and the
+--- worker goes on. Default: false.
+---@field exit_on_error? boolean
+--- What becomes of the request that a dead worker was running: its connection is kept or closed, or the packet is
+--- given once more to the successor. *Not yet: needs the record of running requests.* Default: `'keep'`.
+---@field on_lost_request? 'keep'|'close'|'redeliver'|integer
+--- A callback that runs so long without yielding is reported with its Lua stack. 0 = off. *Not yet: needs hang
+--- detection.* Default: 1.
+---@field hang_warning? number
+--- The same for task workers without coroutines. *Not yet: needs hang detection.* Default: 0.
+---@field task_hang_warning? number
+--- After so long the process is killed and replaced. Not less than `hang_warning`. 0 = off. *Not yet: needs hang
+--- detection.* Default: 0.
+---@field hang_timeout? number
+--- The same for task workers without coroutines. *Not yet: needs hang detection.* Default: 0.
+---@field task_hang_timeout? number
+--- A process that ends within `respawn_window` of its start is replaced at once this many times in a row. Default:
+--- 5.
+---@field respawn_burst? integer
+--- A longer life resets that count. Default: 1.
+---@field respawn_window? number
+--- After that burst it is replaced after 0.1 s, doubling up to this. 0 = always at once. Default: 5.
+---@field respawn_delay_max? number
+--- A process that has not finished workerStart by then is killed. 0 = no limit. Default: 30.
+---@field start_timeout? number
+--- How many workers a reload replaces at the same time. *Not yet: needs reload.* Default: all.
+---@field reload_parallel? integer
+--- A worker that is due by `max_request` waits a random 0..jitter before it leaves. *Not yet: needs reload.*
+--- Default: 0.
+---@field reload_jitter? number
+--- All output queues of the server together. Default: a quarter of the memory, at least 64 MiB.
+---@field output_memory_limit? integer|string
+--- Each ring between a reactor and a worker; a power of two. PROCESS mode only. Default: 1 MiB.
+---@field worker_ring_size? integer|string
+--- Each ring between a worker and a task worker; a power of two. Default: 256 KiB.
+---@field task_ring_size? integer|string
+--- Each ring for messages between processes; a power of two. Default: 64 KiB.
+---@field message_ring_size? integer|string
+--- Messages that one process may hold for peers whose ring is full. Default: 8 MiB.
+---@field message_stash_size? integer|string
+--- Slots for sessions; a power of two. How long a closed session's reason is remembered depends on it. Default:
+--- 1048576, or the power of two from 2 × max_connection if that is more.
+---@field session_table_size? integer
+--- Longest busy wait, in microseconds, of a process that expects records at once. Always 0 on one CPU. Default: 20.
+---@field spin_limit? integer
+--- Live connections of one client address (IPv6: of one /64). 0 = no limit. *Not yet: needs limits per address.*
+--- Default: 0.
+---@field max_connection_per_ip? integer
+--- New connections per second and address. 0 = no limit. *Not yet: needs limits per address.* Default: 0.
+---@field connection_rate_per_ip? number
+--- Addresses and networks that those two limits do not bind. *Not yet: needs limits per address.* Default: none.
+---@field connection_limit_exempt? string[]
+--- Every connection begins with a PROXY header, which tells the client's address. *Not yet: needs the PROXY
+--- protocol.* Default: false.
+---@field open_proxy_protocol? boolean
+--- Peers that may send that header; others are closed. *Not yet: needs the PROXY protocol.* Default: none.
+---@field proxy_protocol_trusted? string[]
+--- Longest time until the header is there. *Not yet: needs the PROXY protocol.* Default: 3.
+---@field proxy_protocol_timeout? number
+--- Unix socket that takes one JSON request per line. *Not yet: needs the control socket.* Default: none.
+---@field control_socket? string
+--- Its file mode. *Not yet: needs the control socket.* Default: '0600'.
+---@field control_socket_mode? integer|string

@@ -1,0 +1,257 @@
+---@meta
+
+--- The module `srvlua`: the server class, its constants and small functions. Every `ERROR_*` is the code of a failure
+--- (`false, message, code`).
+---@class srvlua
+---@field Server srvlua.ServerClass
+---@field Timer srvlua.Timer
+---@field version string like '0.1.0'
+---@field version_id integer major * 10000 + minor * 100 + patch
+---@field BASE integer
+---@field PROCESS integer
+---@field SOCK_TCP integer
+---@field SOCK_UDP integer
+---@field SOCK_TCP6 integer
+---@field SOCK_UDP6 integer
+---@field SOCK_UNIX_STREAM integer
+---@field SOCK_UNIX_DGRAM integer
+---@field TCP integer
+---@field UDP integer
+---@field TCP6 integer
+---@field UDP6 integer
+---@field UNIX_STREAM integer
+---@field UNIX_DGRAM integer
+---@field SSL integer
+---@field WORKER_BUSY integer
+---@field WORKER_IDLE integer
+---@field WORKER_EXIT integer
+---@field COMMAND_MASTER integer
+---@field COMMAND_REACTOR_THREAD integer
+---@field COMMAND_EVENT_WORKER integer
+---@field COMMAND_WORKER integer
+---@field COMMAND_TASK_WORKER integer
+---@field COMMAND_MANAGER integer
+---@field DISPATCH_ROUND integer
+---@field DISPATCH_FDMOD integer
+---@field DISPATCH_IDLE_WORKER integer
+---@field DISPATCH_IPMOD integer
+---@field DISPATCH_UIDMOD integer
+---@field DISPATCH_USERFUNC integer
+---@field DISPATCH_STREAM integer
+---@field DISPATCH_CO_CONN_LB integer
+---@field DISPATCH_CO_REQ_LB integer
+---@field DISPATCH_CONCURRENT_LB integer
+---@field DISPATCH_LEAST_LATENCY integer
+---@field IPC_UNSOCK integer
+---@field IPC_MSGQUEUE integer
+---@field IPC_PREEMPTIVE integer
+---@field TASK_TMPFILE integer
+---@field TASK_SERIALIZE integer
+---@field TASK_NONBLOCK integer
+---@field TASK_CALLBACK integer
+---@field TASK_WAITALL integer
+---@field TASK_COROUTINE integer
+---@field TASK_PEEK integer
+---@field TASK_NOREPLY integer
+---@field TIMER_MIN_MS integer
+---@field LOG_DEBUG integer
+---@field LOG_TRACE integer
+---@field LOG_INFO integer
+---@field LOG_NOTICE integer
+---@field LOG_WARNING integer
+---@field LOG_ERROR integer
+---@field LOG_NONE integer
+---@field SOL_SOCKET integer
+---@field SO_BINDTODEVICE integer
+---@field SO_BROADCAST integer
+---@field SO_BUSY_POLL integer
+---@field SO_DEBUG integer
+---@field SO_DONTROUTE integer
+---@field SO_ERROR integer
+---@field SO_INCOMING_CPU integer
+---@field SO_KEEPALIVE integer
+---@field SO_LINGER integer
+---@field SO_MARK integer
+---@field SO_OOBINLINE integer
+---@field SO_PRIORITY integer
+---@field SO_RCVBUF integer
+---@field SO_RCVBUFFORCE integer
+---@field SO_RCVLOWAT integer
+---@field SO_RCVTIMEO integer
+---@field SO_REUSEADDR integer
+---@field SO_REUSEPORT integer
+---@field SO_SNDBUF integer
+---@field SO_SNDBUFFORCE integer
+---@field SO_SNDLOWAT integer
+---@field SO_SNDTIMEO integer
+---@field SO_TYPE integer
+---@field IPPROTO_IP integer
+---@field IPPROTO_IPV6 integer
+---@field IPPROTO_TCP integer
+---@field IPPROTO_UDP integer
+---@field TCP_CONGESTION integer
+---@field TCP_CORK integer
+---@field TCP_DEFER_ACCEPT integer
+---@field TCP_FASTOPEN integer
+---@field TCP_KEEPCNT integer
+---@field TCP_KEEPIDLE integer
+---@field TCP_KEEPINTVL integer
+---@field TCP_LINGER2 integer
+---@field TCP_MAXSEG integer
+---@field TCP_NODELAY integer
+---@field TCP_QUICKACK integer
+---@field TCP_SYNCNT integer
+---@field TCP_USER_TIMEOUT integer
+---@field TCP_WINDOW_CLAMP integer
+---@field IP_FREEBIND integer
+---@field IP_MTU_DISCOVER integer
+---@field IP_MULTICAST_ALL integer
+---@field IP_MULTICAST_IF integer
+---@field IP_MULTICAST_LOOP integer
+---@field IP_MULTICAST_TTL integer
+---@field IP_PKTINFO integer
+---@field IP_RECVTOS integer
+---@field IP_TOS integer
+---@field IP_TRANSPARENT integer
+---@field IP_TTL integer
+---@field IPV6_MULTICAST_HOPS integer
+---@field IPV6_MULTICAST_IF integer
+---@field IPV6_MULTICAST_LOOP integer
+---@field IPV6_RECVPKTINFO integer
+---@field IPV6_TCLASS integer
+---@field IPV6_UNICAST_HOPS integer
+---@field IPV6_V6ONLY integer
+---@field MCAST_BLOCK_SOURCE integer
+---@field MCAST_EXCLUDE integer
+---@field MCAST_INCLUDE integer
+---@field MCAST_JOIN_GROUP integer
+---@field MCAST_JOIN_SOURCE_GROUP integer
+---@field MCAST_LEAVE_GROUP integer
+---@field MCAST_LEAVE_SOURCE_GROUP integer
+---@field MCAST_UNBLOCK_SOURCE integer
+---@field SIGABRT integer
+---@field SIGALRM integer
+---@field SIGBUS integer
+---@field SIGCHLD integer
+---@field SIGCONT integer
+---@field SIGFPE integer
+---@field SIGHUP integer
+---@field SIGILL integer
+---@field SIGINT integer
+---@field SIGIO integer
+---@field SIGKILL integer
+---@field SIGPIPE integer
+---@field SIGPROF integer
+---@field SIGPWR integer
+---@field SIGQUIT integer
+---@field SIGSEGV integer
+---@field SIGSTOP integer
+---@field SIGSYS integer
+---@field SIGTERM integer
+---@field SIGTRAP integer
+---@field SIGTSTP integer
+---@field SIGTTIN integer
+---@field SIGTTOU integer
+---@field SIGURG integer
+---@field SIGUSR1 integer
+---@field SIGUSR2 integer
+---@field SIGVTALRM integer
+---@field SIGWINCH integer
+---@field SIGXCPU integer
+---@field SIGXFSZ integer
+---@field SIGRTMIN integer
+---@field ERROR_MALLOC_FAIL integer 501
+---@field ERROR_SYSTEM_CALL_FAIL integer 502
+---@field ERROR_NAME_TOO_LONG integer 504
+---@field ERROR_INVALID_PARAMS integer 505
+---@field ERROR_QUEUE_FULL integer 506
+---@field ERROR_OPERATION_NOT_SUPPORT integer 507
+---@field ERROR_PROTOCOL_ERROR integer 508
+---@field ERROR_WRONG_OPERATION integer 509
+---@field ERROR_NO_PAYLOAD integer 550
+---@field ERROR_FILE_EMPTY integer 702
+---@field ERROR_DNSLOOKUP_RESOLVE_FAILED integer 711
+---@field ERROR_DNSLOOKUP_RESOLVE_TIMEOUT integer 712
+---@field ERROR_UNREGISTERED_SIGNAL integer 721
+---@field ERROR_BAD_HOST_ADDR integer 722
+---@field ERROR_BAD_PORT integer 723
+---@field ERROR_BAD_SOCKET_TYPE integer 724
+---@field ERROR_SESSION_CLOSED_BY_SERVER integer 1001
+---@field ERROR_SESSION_CLOSED_BY_CLIENT integer 1002
+---@field ERROR_SESSION_CLOSING integer 1003
+---@field ERROR_SESSION_CLOSED integer 1004
+---@field ERROR_SESSION_NOT_EXIST integer 1005
+---@field ERROR_SESSION_INVALID_ID integer 1006
+---@field ERROR_SESSION_DISCARD_TIMEOUT_DATA integer 1007
+---@field ERROR_OUTPUT_BUFFER_OVERFLOW integer 1008
+---@field ERROR_OUTPUT_SEND_YIELD integer 1009
+---@field ERROR_PACKAGE_LENGTH_TOO_LARGE integer 1201
+---@field ERROR_DATA_LENGTH_TOO_LARGE integer 1202
+---@field ERROR_PACKAGE_LENGTH_NOT_FOUND integer 1203
+---@field ERROR_PACKAGE_MALFORMED_DATA integer 1204
+---@field ERROR_TASK_PACKAGE_TOO_BIG integer 2001
+---@field ERROR_TASK_DISPATCH_FAIL integer 2002
+---@field ERROR_TASK_TIMEOUT integer 2003
+---@field ERROR_HTTP_CONFLICT_HEADER integer 7105
+---@field ERROR_HTTP_CONTEXT_UNAVAILABLE integer 7106
+---@field ERROR_WEBSOCKET_BAD_OPCODE integer 8502
+---@field ERROR_WEBSOCKET_UNCONNECTED integer 8503
+---@field ERROR_WEBSOCKET_PACK_FAILED integer 8505
+---@field ERROR_SERVER_MUST_CREATED_BEFORE_CLIENT integer 9001
+---@field ERROR_SERVER_TOO_MANY_SOCKET integer 9002
+---@field ERROR_SERVER_WORKER_TERMINATED integer 9003
+---@field ERROR_SERVER_INVALID_LISTEN_PORT integer 9004
+---@field ERROR_SERVER_TOO_MANY_LISTEN_PORT integer 9005
+---@field ERROR_SERVER_PIPE_BUFFER_FULL integer 9006
+---@field ERROR_SERVER_NO_IDLE_WORKER integer 9007
+---@field ERROR_SERVER_ONLY_START_ONE integer 9008
+---@field ERROR_SERVER_SEND_IN_MASTER integer 9009
+---@field ERROR_SERVER_INVALID_COMMAND integer 9012
+---@field ERROR_SERVER_IS_NOT_REGULAR_FILE integer 9013
+---@field ERROR_SERVER_SEND_TO_WORKER_TIMEOUT integer 9014
+---@field ERROR_SERVER_INVALID_CALLBACK integer 9015
+---@field ERROR_SERVER_WORKER_EXIT_TIMEOUT integer 9101
+---@field ERROR_CO_OUT_OF_COROUTINE integer 10001
+---@field ERROR_CO_NOT_EXISTS integer 10016
+local srvlua = {}
+
+--- Waits for at least so long. In a callback that runs in a coroutine only that coroutine waits, elsewhere the process.
+--- Raises inside of a C function that calls Lua (`require`, `table.sort`, ...): there nothing can be suspended.
+---@param seconds number from 0 on; 0 = once round the loop
+---@return true
+function srvlua.sleep(seconds) end
+
+--- Id of this process.
+---@return integer
+function srvlua.getpid() end
+
+--- Sets the title of this process that `ps` shows.
+---@param name string up to 127 bytes, of which `comm` has the first 15
+---@return boolean ok, string? message, integer? code
+function srvlua.setProcessName(name) end
+
+--- Wall clock.
+---@return number seconds since the epoch
+function srvlua.now() end
+
+--- Monotonic clock.
+---@return number nanoseconds
+function srvlua.hrtime() end
+
+--- Text of an errno value or of an `ERROR_*` code.
+---@param code integer
+---@return string
+function srvlua.strerror(code) end
+
+--- Names of the modules that workers inherit, and so a reload cannot refresh: those loaded when `start()` was called;
+--- before that, those loaded now.
+---@return string[] names sorted
+function srvlua.inheritedModules() end
+
+--- One line through the log of the server, the values joined as `print` joins them.
+---@param level integer `srvlua.LOG_DEBUG` to `srvlua.LOG_ERROR`
+---@param ... any
+---@return boolean ok, string? message, integer? code
+function srvlua.log(level, ...) end
+
+return srvlua
