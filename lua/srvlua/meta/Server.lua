@@ -95,8 +95,8 @@ function Server:clearTimer(timer_id) end
 ---@return boolean ok, string? message, integer? code
 function Server:defer(fn) end
 
---- Closes a connection when what `send` accepted is out, or at once. In the owning worker the close callback runs inside
---- of this call. Any process of a running server.
+--- Closes a connection when what `send` accepted is out, or at once. In the owning worker the close callback runs
+--- inside of this call. Any process of a running server.
 ---@param fd integer session id
 ---@param reset? boolean default false; true: drop what is queued, the peer gets a reset
 ---@return boolean ok, string? message, integer? code  1001 to 1006
@@ -178,7 +178,7 @@ Server.connection_list = Server.getClientList
 --- Sends data to a client. Asynchronous: true means queued, not received. Any process of a running server.
 ---@param fd integer|string session id, or a unix datagram peer's path that begins with '/'
 ---@param data string 1 byte to `buffer_output_size`
----@param server_socket? integer for paths: the packet's `server_socket`; default -1: the last added port of that kind
+---@param server_socket? integer for paths: the packet's `server_socket`; default -1: the last added such port
 ---@return boolean ok, string? message, integer? code  550, 1001 to 1008, 1202; paths: errno, 505, 507
 function Server:send(fd, data, server_socket) end
 
