@@ -71,6 +71,7 @@ static void link_part(struct sv_output *output, struct sv_output_part *part) {
 int sv_output_append(struct sv_output *output, struct sv_output_pool *pool, const void *data, size_t length) {
     const unsigned char *from = data;
     struct sv_output_part *last = output->last;
+    if (!length) return 0;
     size_t room = last && last->kind == PART_BLOCK ? (size_t)(last->capacity - last->end) : 0;
     size_t head = room < length ? room : length;
     if (length > head) { /* allocate first, so that nothing is queued when memory is out */
