@@ -115,9 +115,8 @@ test: ## run all tests, installing what is missing; the last line is the sum: N 
 	@$(MAKE) --no-print-directory all unit embed
 	@BUILD=$(BUILD) spec/run
 
-bench: all $(BENCH_BIN) ## measure against a raw epoll loop in the same run
-	@test -x bench/run || { echo 'make bench: there is no bench/run yet' >&2; exit 1; }
-	@BUILD=$(BUILD) bench/run
+bench: all embed $(BENCH_BIN) ## measure against a raw epoll loop in the same run; BENCH=quick takes seconds
+	@BUILD=$(BUILD) BENCH=$(or $(BENCH),full) bench/run
 
 lint: all $(SETTINGS_DOC) ## luacheck, cppcheck, the includes of the layers, symbols, generated docs; TIDY=1 adds clang-tidy
 	@BUILD=$(BUILD) TIDY=$(TIDY) .ci/lint

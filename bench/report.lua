@@ -1,0 +1,136 @@
+-- report.lua FOLDER: makes the table and FOLDER/echo.json, FOLDER/idle.json of the figures that bench/run collected.
+-- They come on stdin, one line each; run says what is in them. A ratio is better when higher; 1 is like the raw loop.
+local folder = assert(arg[1], 'usage: report.lua FOLDER <FIGURES')
+
+local TITLES = {
+  raw = 'raw epoll, C',
+  ['lua-BASE'] = 'BASE, Lua',
+  ['lua-PROCESS'] = 'PROCESS, Lua',
+  ['c-BASE'] = 'BASE, C host',
+  ['c-PROCESS'] = 'PROCESS, C host',
+}
+local SERVERS = { 'raw', 'lua-BASE', 'lua-PROCESS', 'c-BASE', 'c-PROCESS' }
+local DEPTHS = { 1, 16 }
+local AIMS = {
+  [1] = { ['lua-BASE'] = 0.9, ['lua-PROCESS'] = 0.8 },
+  [16] = { ['lua-BASE'] = 0.85, ['lua-PROCESS'] = 0.6 },
+}
+local LOAD_IS_LIMIT = 0.9 -- a raw loop that used less of its CPU than this had not enough to do
+
+-- ---------------------------------------------------------------------------------------------------------- figures
+
+local run, idle = nil, {}
+local samples = {} -- depth → server → round → figures
+
+for line in io.lines() do
+  local words = {}
+  for word in line:gmatch('%S+') do words[#words + 1] = tonumber(word) or word end
+  if words[1] == 'run' then
+    run = { kind = words[2], connections = words[3], seconds = words[4], rounds = words[5] }
+  elseif words[1] == 'idle' then
+    local held = words[3]
+    idle[#idle + 1] = {
+      server = words[2],
+      connections = held,
+      pss_bytes = (words[6] - words[4]) * 1024 / held,
+      owner_bytes = (words[7] - words[5]) * 1024 / held,
+    }
+  else
+    local _, round, server, depth, rate, p50, p99, echoes, cpu_ns = unpack(words)
+    samples[depth] = samples[depth] or {}
+    samples[depth][server] = samples[depth][server] or {}
+    samples[depth][server][round] =
+      { rate = rate, p50 = p50, p99 = p99, cpu_ns = cpu_ns / echoes, cpu_share = cpu_ns / 1e9 * rate / echoes }
+  end
+end
+
+-- The least, the median and the greatest of what `pick` returns for each round.
+local function spread(rounds, pick)
+  local values = {}
+  for round, figures in ipairs(rounds) do values[#values + 1] = pick(figures, round) end
+  table.sort(values)
+  local middle = #values / 2
+  local median = #values % 2 == 1 and values[middle + 0.5] or (values[middle] + values[middle + 1]) / 2
+  return { min = values[1], median = median, max = values[#values] }
+end
+
+local function summary(server, depth)
+  local rounds, raw = samples[depth][server], samples[depth].raw
+  local result = { server = server, depth = depth, aim = AIMS[depth][server] }
+  for _, name in ipairs { 'rate', 'p50', 'p99', 'cpu_ns', 'cpu_share' } do
+    result[name] = spread(rounds, function(figures) return figures[name] end)
+  end
+  result.ratio = spread(rounds, function(figures, round) return figures.rate / raw[round].rate end)
+  result.cpu_ratio = spread(rounds, function(figures, round) return raw[round].cpu_ns / figures.cpu_ns end)
+  return result
+end
+
+local echo = {}
+for _, depth in ipairs(DEPTHS) do
+  for _, server in ipairs(SERVERS) do echo[#echo + 1] = summary(server, depth) end
+end
+
+-- ------------------------------------------------------------------------------------------------------------- table
+
+local function first_match(path, pattern)
+  local file = io.open(path)
+  local found = file and file:read('*a'):match(pattern)
+  if file then file:close() end
+  return found or '?'
+end
+run.cpu = first_match('/proc/cpuinfo', 'model name%s*:%s*([^\n]*)')
+run.kernel = first_match('/proc/sys/kernel/osrelease', '[^\n]*')
+
+local function range(values)
+  return ('%.2f %.2f %.2f'):format(values.min, values.median, values.max)
+end
+
+print(('%s, Linux %s; %d connections, messages of 64 bytes, %d rounds of %g s'):format(run.cpu, run.kernel,
+  run.connections, run.rounds, run.seconds))
+print('One CPU for the server, one for the load. Medians; ratios to the raw loop of the same round: min median max.')
+for _, depth in ipairs(DEPTHS) do
+  print(('\n%-18s %10s %8s %8s %8s %8s   %-14s   %-14s %5s'):format('depth ' .. depth, 'echoes/s', 'p50 us', 'p99 us',
+    'CPU ns', 'CPU used', 'echoes/s ratio', 'per CPU second', 'aim'))
+  for _, row in ipairs(echo) do
+    if row.depth == depth then
+      print(('%-18s %10.0f %8.0f %8.0f %8.0f %7.0f%%   %14s   %14s %5s'):format(TITLES[row.server], row.rate.median,
+        row.p50.median, row.p99.median, row.cpu_ns.median, row.cpu_share.median * 100, range(row.ratio),
+        range(row.cpu_ratio), row.aim or ''))
+    end
+  end
+end
+print()
+for _, row in ipairs(idle) do
+  print(('%-18s %d idle connections: %.0f bytes each (Pss of all processes), %.0f in the owning process'):format(
+    TITLES[row.server], row.connections, row.pss_bytes, row.owner_bytes))
+end
+for _, row in ipairs(echo) do
+  if row.server == 'raw' and row.cpu_share.median < LOAD_IS_LIMIT then
+    print(('Depth %d: the raw loop had its CPU for %.0f %% of the time only: something else ran there, or the load was '
+      .. 'not enough. Look at the ratio per CPU second.'):format(row.depth, row.cpu_share.median * 100))
+  end
+end
+
+-- -------------------------------------------------------------------------------------------------------------- JSON
+
+local function to_json(value)
+  if type(value) == 'string' then return ('"%s"'):format(value:gsub('[%c"\\]', ' ')) end
+  if type(value) ~= 'table' then return ('%.6g'):format(value) end
+  local parts = {}
+  if #value > 0 then
+    for i, item in ipairs(value) do parts[i] = to_json(item) end
+    return '[' .. table.concat(parts, ',\n ') .. ']'
+  end
+  for key, item in pairs(value) do parts[#parts + 1] = ('"%s": %s'):format(key, to_json(item)) end
+  table.sort(parts)
+  return '{' .. table.concat(parts, ', ') .. '}'
+end
+
+local function write(name, value)
+  local file = assert(io.open(folder .. '/' .. name, 'w'))
+  file:write(to_json(value), '\n')
+  file:close()
+end
+
+write('echo.json', { run = run, results = echo })
+write('idle.json', { run = run, results = idle })
