@@ -240,14 +240,14 @@ struct sv_lua_coroutine *sv_lua_suspendable(lua_State *L) {
     return coroutine;
 }
 
-int sv_lua_suspend(lua_State *L, struct sv_lua_coroutine *coroutine, const char *waits_in) {
+int sv_lua_suspend_with(lua_State *L, struct sv_lua_coroutine *coroutine, const char *waits_in, int count) {
     coroutine->waits_in = waits_in;
-    return lua_yield(L, 0);
-}
-
-int sv_lua_suspend_with(lua_State *L, int count) {
     lua_settop(L, count);
     return lua_yield(L, count);
+}
+
+int sv_lua_suspend(lua_State *L, struct sv_lua_coroutine *coroutine, const char *waits_in) {
+    return sv_lua_suspend_with(L, coroutine, waits_in, 0);
 }
 
 static int wake_sleeper(srvlua_loop *loop, int64_t timer_id, void *user_data) {

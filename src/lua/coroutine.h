@@ -45,9 +45,9 @@ bool sv_lua_is_full(struct sv_lua *lua, const char *what);
 struct sv_lua_coroutine *sv_lua_suspendable(lua_State *L);
 /* Ends a Lua function by suspending: `return sv_lua_suspend(L, coroutine, "sleep");` */
 int sv_lua_suspend(lua_State *L, struct sv_lua_coroutine *coroutine, const char *waits_in);
-/* The same, keeping the function's first `count` arguments on the coroutine's stack (indices 1 to count) while it waits;
- * waits_in was set by the caller. They must be taken away (lua_settop) before sv_lua_resume(). */
-int sv_lua_suspend_with(lua_State *L, int count);
+/* The same, keeping the function's first `count` arguments on the coroutine's stack (indices 1 to count) while it waits.
+ * They must be taken away (lua_settop) before sv_lua_resume(). */
+int sv_lua_suspend_with(lua_State *L, struct sv_lua_coroutine *coroutine, const char *waits_in, int count);
 /* Goes on with a suspended coroutine; the `count` values on top of its stack are what the suspended function returns.
  * Returns as sv_lua_run. */
 int sv_lua_resume(struct sv_lua_coroutine *coroutine, int count);

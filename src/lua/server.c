@@ -314,31 +314,33 @@ static int send_again(void *user_data, int code) {
     struct srvlua_status status;
     size_t length;
     const char *data = lua_tolstring(L, 3, &length);
-    int result;
+    int result, count;
 
     if (code) {
-        result = srvlua_fail(self->server, &status, code, "session %lld took nothing within send_timeout", (long long)fd);
+        result = srvlua_fail(self->server, &status, code, "session %lld took nothing within send_timeout",
+                             (long long)fd);
     } else {
         result = srvlua_send(self->server, fd, data, length, &status);
         if (result == -SRVLUA_ERROR_OUTPUT_BUFFER_OVERFLOW &&
             srvlua_wait_for_output(self->server, fd, send_again, coroutine, NULL) == 0)
             return 0;
     }
+    count = sv_lua_result(coroutine->lua->L, result, &status); /* there: as in sv_lua_run() */
     lua_settop(L, 0);
-    return sv_lua_resume(coroutine, sv_lua_result(L, result, &status));
+    lua_xmove(coroutine->lua->L, L, count);
+    return sv_lua_resume(coroutine, count);
 }
 
-/* Whether the running coroutine may wait until the connection's queue has room, and is registered for that. */
-static bool wait_to_send(lua_State *L, struct sv_lua_server *self, int64_t fd) {
+/* The running coroutine if it may wait until the connection's queue has room; it is registered for that then. */
+static struct sv_lua_coroutine *wait_to_send(lua_State *L, struct sv_lua_server *self, int64_t fd) {
     struct sv_lua_coroutine *coroutine;
 
     if (!self->lua->current || self->lua->current->L != L || !lua_isyieldable(L))
-        return false; /* nothing there to suspend: the send fails */
+        return NULL; /* nothing there to suspend: the send fails */
     coroutine = sv_lua_suspendable(L);
     if (!coroutine || srvlua_wait_for_output(self->server, fd, send_again, coroutine, NULL) != 0)
-        return false;
-    coroutine->waits_in = "send";
-    return true;
+        return NULL;
+    return coroutine;
 }
 
 /* server:send(fd, data) or server:send(path, data [, server_socket = -1]) -> true */
@@ -351,8 +353,10 @@ static int server_send(lua_State *L, struct sv_lua_server *self) {
         int64_t fd = sv_lua_check_integer(L, 2);
         data = sv_lua_check_string(L, 3, &length);
         int result = srvlua_send(self->server, fd, data, length, &status);
-        if (result == -SRVLUA_ERROR_OUTPUT_BUFFER_OVERFLOW && wait_to_send(L, self, fd))
-            return sv_lua_suspend_with(L, 3);
+        struct sv_lua_coroutine *waiting = result == -SRVLUA_ERROR_OUTPUT_BUFFER_OVERFLOW ? wait_to_send(L, self, fd)
+                                                                                          : NULL;
+        if (waiting)
+            return sv_lua_suspend_with(L, waiting, "send", 3);
         return sv_lua_result(L, result, &status);
     }
     path = sv_lua_check_text(L, 2);

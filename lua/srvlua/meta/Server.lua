@@ -167,8 +167,8 @@ function Server:heartbeat(close_them) end
 function Server:getClientInfo(fd, reactor_id, ignore_error) end
 Server.connection_info = Server.getClientInfo
 
---- Session ids, page by page: the last one is the next `start_fd`; an empty list is the end. `server.connections` is safer
---- while connections close.
+--- Session ids, page by page: the last one is the next `start_fd`; an empty list is the end. `server.connections` is
+--- safer while connections close.
 ---@param start_fd? integer default 0
 ---@param page_size? integer 1 to 100, default 10
 ---@return integer[]|false fds ascending, string? message, integer? code  505, 1005
