@@ -133,10 +133,10 @@ static void receive(void *context, const struct sv_message *message) {
             begin_shutdown(master);
             break;
         case SV_RECORD_QUIESCED:
-            if (++master->answers == master->thread_count && master->phase == QUIESCING) enter_phase(master, STOPPING);
+            if (master->phase == QUIESCING && ++master->answers == master->thread_count) enter_phase(master, STOPPING);
             break;
         case SV_RECORD_DRAINED:
-            if (++master->answers == master->thread_count && master->phase == DRAINING) enter_phase(master, LEAVING);
+            if (master->phase == DRAINING && ++master->answers == master->thread_count) enter_phase(master, LEAVING);
             break;
         default: sv_log_write(&master->rt->log, SRVLUA_LOG_WARNING, "master: a record of type %d is not for me", message->type);
     }
