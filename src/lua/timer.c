@@ -287,7 +287,8 @@ static int timer_info(lua_State *L) {
 static int timer_list(lua_State *L) {
     struct sv_lua *lua = sv_lua_of(L);
     srvlua_loop *loop = find_loop(lua);
-    size_t i, count = loop ? srvlua_timer_list(loop, NULL, 0) : 0;
+    int64_t none;
+    size_t i, count = loop ? srvlua_timer_list(loop, &none, 0) : 0;
     int64_t *ids = lua_newuserdata(L, (count + 1) * sizeof *ids);
     int used = 0;
 
