@@ -244,7 +244,7 @@ static int push_event(lua_State *L, void *argument) {
 /* What becomes of an event that finds no room for its coroutine: a stream's connection is closed (settings.md 1.7). */
 static int refuse(srvlua_server *server, const struct srvlua_event_data *data) {
     if (data->event == SRVLUA_ON_RECEIVE || data->event == SRVLUA_ON_CONNECT)
-        srvlua_close(server, data->fd, 1, NULL);
+        srvlua_close(server, data->fd, 0, NULL);
     return 0;
 }
 
