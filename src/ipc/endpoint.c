@@ -343,6 +343,13 @@ bool sv_has_mail(struct sv_endpoint *endpoint) {
     return endpoint->has_pending;
 }
 
+static void begin_record(struct sv_ring_reader *reader, const struct sv_record *record) {
+    sv_ring_begin(reader);
+    if ((record->type != SV_RECORD_RECEIVE && record->type != SV_RECORD_PACKET) || !(record->flags & SV_RECORD_LAST)) return;
+    uint64_t served = atomic_load_explicit(&reader->ring->served, memory_order_relaxed) + 1;
+    atomic_store_explicit(&reader->ring->served, served, memory_order_relaxed);
+}
+
 /* Hands over at most `most` records of one ring; returns how many it took and whether the ring is empty now. */
 static uint32_t receive_ring(struct sv_endpoint *endpoint, uint32_t from, uint32_t most, sv_receiver receiver, void *context,
                              bool *is_empty) {
@@ -378,7 +385,7 @@ static uint32_t receive_ring(struct sv_endpoint *endpoint, uint32_t from, uint32
         if (endpoint->is_deferring_release)
             endpoint->held[from >> 6] |= UINT64_C(1) << (from & 63);
         else
-            sv_ring_begin(reader);
+            begin_record(reader, record);
         if (is_complete) receiver(context, &message);
         if (whole) sv_chunk_free(whole);
         if (!endpoint->is_deferring_release) sv_ring_release(reader);

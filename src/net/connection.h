@@ -64,6 +64,7 @@ struct sv_connection {
     struct sv_output output;
     uint32_t batch_first, batch_last; /* sends of this batch that still lie in a ring: indices + 1 */
     uint64_t undelivered;   /* bytes in the worker's ring, by our own account (max_queued_bytes) */
+    uint32_t in_flight;     /* records of it that a worker has not finished (dispatch modes that keep a worker so long) */
     int64_t active_ns;      /* monotonic: last byte either way (max_idle_time) */
     int64_t heard_ns;       /* monotonic: last byte received (heartbeat) */
     struct sv_link all;     /* every connection of the reactor */

@@ -116,7 +116,8 @@ static int set_up(struct sv_reactor_thread *thread) {
                                          .worker_count = rt->config.workers,
                                          .choose = rt->hooks.choose,
                                          .choose_context = rt->hooks.context,
-                                         .is_sticky = rt->config.is_sticky};
+                                         .is_sticky = rt->config.is_sticky,
+                                         .is_sticky_in_flight = rt->config.is_sticky_in_flight};
     thread->reactor.home = sv_ring_home_table(&thread->home);
     result = sv_reactor_init(&thread->reactor);
     if (result) return result;

@@ -34,7 +34,9 @@ struct sv_runtime_config { /* from the settings; read only once the server runs 
     double heartbeat_interval, max_wait_time, start_timeout, respawn_window, respawn_delay_max, reload_jitter;
     int64_t respawn_burst, reload_parallel;
     int64_t max_request, max_request_grace;
-    bool reload_async, is_daemon, is_sticky;
+    bool reload_async, is_daemon;
+    bool is_sticky, is_sticky_in_flight; /* dispatch: as in struct sv_ring_home */
+    bool measures_time;                  /* callbacks are timed: somebody looks at it */
     const char *pid_file;
 };
 

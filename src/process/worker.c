@@ -24,11 +24,20 @@ void sv_worker_begin(struct sv_runtime *rt, uint64_t serving) {
     if (worker->depth++) return;
     if (worker->phase <= SV_WORKER_SERVING) set_state(rt, SV_PROCESS_BUSY);
     atomic_store_explicit(&worker->life->serving, serving, memory_order_relaxed);
+    if (rt->config.measures_time) atomic_store_explicit(&worker->life->busy_since_ns, sv_now_ns(), memory_order_relaxed);
+}
+
+static void note_time(struct sv_slot_life *life) {
+    int64_t took_ns = sv_now_ns() - atomic_load_explicit(&life->busy_since_ns, memory_order_relaxed);
+    int64_t average_ns = atomic_load_explicit(&life->average_ns, memory_order_relaxed);
+    atomic_store_explicit(&life->average_ns, average_ns + (took_ns - average_ns) / 16, memory_order_relaxed);
+    atomic_store_explicit(&life->busy_since_ns, 0, memory_order_relaxed);
 }
 
 void sv_worker_end(struct sv_runtime *rt) {
     struct sv_worker *worker = &rt->worker;
     if (--worker->depth) return;
+    if (rt->config.measures_time) note_time(worker->life);
     if (worker->phase <= SV_WORKER_SERVING) set_state(rt, SV_PROCESS_IDLE);
     atomic_store_explicit(&worker->life->serving, 0, memory_order_relaxed);
 }
@@ -462,6 +471,7 @@ static int set_up(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
     atomic_store(&rt->worker.life->requests, 0);
     atomic_store(&rt->worker.life->serving, 0);
     atomic_store(&rt->worker.life->coroutines, 0);
+    atomic_store(&rt->worker.life->busy_since_ns, 0);
     int result = sv_runtime_become(rt, SRVLUA_ROLE_WORKER, "worker", (int)slot, parity, sv_endpoint_of_slot(&rt->ipc, slot, parity),
                                    &hooks, on_signal);
     if (result) return result;

@@ -85,9 +85,30 @@ static void wait_for_room(struct sv_ring_home *home, struct sv_ring_target *targ
 
 /* ------------------------------------------------------------------------------------------------ the home's table */
 
-static uint32_t target_of(struct sv_ring_home *home, const struct sv_connection *connection, uint16_t type) {
+static void set_target(struct sv_connection *connection, uint32_t number) {
+    connection->target = number;
+    atomic_store_explicit(&connection->session->worker, number, memory_order_release);
+}
+
+/* Sees what a worker has finished meanwhile, in both of its generations. */
+static void settle_in_flight(struct sv_ring_home *home, uint32_t number) {
+    const struct sv_ipc *ipc = home->endpoint->ipc;
+    for (uint32_t parity = 0; parity < 2; parity++) {
+        struct sv_ring_writer *writer = &home->endpoint->writers[sv_endpoint_of_slot(ipc, number, parity)];
+        if (writer->ring) sv_ring_writer_refresh(writer);
+    }
+}
+
+static uint32_t target_of(struct sv_ring_home *home, struct sv_connection *connection, uint16_t type) {
+    if (home->is_sticky_in_flight && connection->in_flight) settle_in_flight(home, connection->target);
     if (connection->target != UINT32_MAX) return connection->target;
     return home->choose(home->choose_context, connection, NULL, type);
+}
+
+/* A record of the connection is on its way to a worker. */
+static void keep_target(struct sv_ring_home *home, struct sv_connection *connection, uint32_t number) {
+    if (!home->is_sticky_in_flight) return;
+    if (!connection->in_flight++) set_target(connection, number);
 }
 
 static unsigned char *reserve(void *context, struct sv_connection *connection, uint32_t *size) {
@@ -125,6 +146,7 @@ static void commit(void *context, struct sv_connection *connection, uint32_t len
     atomic_store_explicit(&session->dispatched_bytes,
                           atomic_load_explicit(&session->dispatched_bytes, memory_order_relaxed) + length, memory_order_relaxed);
     connection->undelivered += length;
+    keep_target(home, connection, home->record_target);
     target->in_flight++;
     struct sv_ring *ring = home->endpoint->writers[target->endpoint].ring;
     atomic_store_explicit(&ring->packets, atomic_load_explicit(&ring->packets, memory_order_relaxed) + 1, memory_order_relaxed);
@@ -135,14 +157,13 @@ static void commit(void *context, struct sv_connection *connection, uint32_t len
 static void notify(void *context, struct sv_connection *connection, uint16_t type, int32_t value) {
     struct sv_ring_home *home = context;
     const struct sv_port_rules *rules = &home->reactor->ports[connection->port];
+    if (type == SV_RECORD_CONNECT && !home->is_sticky && !rules->has_connect_event) return;
     uint32_t number = target_of(home, connection, type);
     if (type == SV_RECORD_CONNECT) {
-        if (home->is_sticky) {
-            connection->target = number;
-            atomic_store_explicit(&connection->session->worker, number, memory_order_release);
-        }
+        if (home->is_sticky) set_target(connection, number);
         if (!rules->has_connect_event) return;
     }
+    keep_target(home, connection, number);
     put(home, &home->targets[number], type, connection->id, value, 0, NULL, 0);
 }
 
@@ -183,12 +204,15 @@ struct sv_reactor_home sv_ring_home_table(struct sv_ring_home *home) {
 
 /* --------------------------------------------------------------------------------------------- room, replacement */
 
-/* Told of each record that a worker has taken; keeps the account for max_queued_bytes. */
+/* Told of each record that a worker has finished; keeps the accounts for max_queued_bytes and for who keeps a worker. */
 static void on_consumed(void *context, const struct sv_record *record) {
     struct sv_ring_home *home = context;
-    if (record->type != SV_RECORD_RECEIVE) return;
+    if (record->type > SV_RECORD_OUTPUT_LOW || record->type == SV_RECORD_PACKET) return;
     struct sv_connection *connection = sv_reactor_find(home->reactor, record->id);
-    if (connection) connection->undelivered -= record->length < connection->undelivered ? record->length : connection->undelivered;
+    if (connection && home->is_sticky_in_flight && record->flags & SV_RECORD_LAST && connection->in_flight && !--connection->in_flight)
+        set_target(connection, UINT32_MAX);
+    if (connection && record->type == SV_RECORD_RECEIVE)
+        connection->undelivered -= record->length < connection->undelivered ? record->length : connection->undelivered;
 }
 
 int sv_ring_home_init(struct sv_ring_home *home) {
@@ -200,7 +224,7 @@ int sv_ring_home_init(struct sv_ring_home *home) {
         home->targets[i].endpoint = sv_endpoint_of_slot(home->endpoint->ipc, i, parity);
         sv_list_init(&home->targets[i].waiting);
     }
-    if (home->reactor->max_queued_bytes) {
+    if (home->reactor->max_queued_bytes || home->is_sticky_in_flight) {
         home->endpoint->consumed = on_consumed;
         home->endpoint->consumed_context = home;
     }

@@ -32,10 +32,11 @@ struct sv_ring_home {
     /* Worker for an event of a connection, or (connection NULL) a datagram; set by the server's dispatch. */
     uint32_t (*choose)(void *context, const struct sv_connection *connection, const struct sv_address *from, uint16_t type);
     void *choose_context;
-    bool is_sticky; /* the choice at CONNECT holds for the connection's life */
+    bool is_sticky;           /* the choice at CONNECT holds for the connection's life */
+    bool is_sticky_in_flight; /* a choice holds while records of the connection are unfinished */
 };
 
-/* Members up to worker_count, choose and is_sticky are set by the caller. 0 or -ENOMEM. */
+/* Members up to worker_count, choose and the is_sticky ones are set by the caller. 0 or -ENOMEM. */
 int sv_ring_home_init(struct sv_ring_home *home);
 void sv_ring_home_free(struct sv_ring_home *home);
 struct sv_reactor_home sv_ring_home_table(struct sv_ring_home *home);

@@ -295,7 +295,7 @@ size_t srvlua_timer_list(srvlua_loop *loop, int64_t *ids, size_t max) {
             count++;
         }
     }
-    qsort(ids, count < max ? count : max, sizeof *ids, by_id);
+    if (max) qsort(ids, count < max ? count : max, sizeof *ids, by_id);
     return count;
 }
 

@@ -495,6 +495,8 @@ int srvlua_get_client_info(srvlua_server *server, int64_t fd, int ignore_error, 
         .worker_id = -1,
     };
     if (!sv_runtime_owns(&server->rt, session)) info->send_queued_bytes += (int64_t)sv_runtime_in_flight(&server->rt, session);
+    if (server->mode == SRVLUA_PROCESS && server->effective.dispatch_mode == SV_DISPATCH_CO_CONN)
+        info->worker_id = (int)atomic_load_explicit(&session->worker, memory_order_relaxed);
     info->has_uid = sv_session_uid(session, (uint64_t)fd, &info->uid);
     if (!info->has_uid) info->uid = 0;
     if (server->mode == SRVLUA_PROCESS && server->effective.dispatch_mode == SV_DISPATCH_UID) info->has_uid = 1;

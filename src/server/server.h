@@ -51,6 +51,7 @@ struct srvlua_server {
     struct sv_output_waiter *waiters; /* oldest first */
     bool has_stats_warning;
     struct sv_log_limit discard_notice;
+    _Atomic int64_t next_idle_warning_ns; /* reactors: code 9007, once a second */
     _Atomic uint32_t rotation; /* dispatch modes that rotate: all reactors of the master count on it */
 };
 

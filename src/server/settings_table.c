@@ -58,11 +58,11 @@ static const struct sv_setting_choice dispatch_modes[] = {
     {"idle", SV_DISPATCH_IDLE, NULL},
     {"ip", SV_DISPATCH_IP, NULL},
     {"uid", SV_DISPATCH_UID, NULL},
-    {"stream", SV_DISPATCH_STREAM, "the dispatch modes that read the workers' load"},
-    {"co_conn", SV_DISPATCH_CO_CONN, "the dispatch modes that read the workers' load"},
-    {"co_req", SV_DISPATCH_CO_REQ, "the dispatch modes that read the workers' load"},
-    {"concurrent", SV_DISPATCH_CONCURRENT, "the dispatch modes that read the workers' load"},
-    {"least_latency", SV_DISPATCH_LEAST_LATENCY, "the dispatch modes that read the workers' load"},
+    {"stream", SV_DISPATCH_STREAM, NULL},
+    {"co_conn", SV_DISPATCH_CO_CONN, NULL},
+    {"co_req", SV_DISPATCH_CO_REQ, NULL},
+    {"concurrent", SV_DISPATCH_CONCURRENT, NULL},
+    {"least_latency", SV_DISPATCH_LEAST_LATENCY, NULL},
     {NULL, 0, NULL},
 };
 

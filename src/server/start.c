@@ -159,6 +159,8 @@ static void fill_config(srvlua_server *server) {
                    .reload_async = settings->reload_async,
                    .is_daemon = settings->daemonize,
                    .is_sticky = sv_dispatch_is_sticky(settings->dispatch_mode),
+                   .is_sticky_in_flight = settings->dispatch_mode == SV_DISPATCH_LEAST_LATENCY,
+                   .measures_time = settings->dispatch_mode == SV_DISPATCH_LEAST_LATENCY,
                    .pid_file = settings->pid_file},
         .hooks = {.context = server,
                   .enter = sv_events_enter,

@@ -42,6 +42,7 @@ struct sv_ring {
     _Atomic uint64_t packets;                            /* producer writes: data packets ever published (statistics) */
     _Alignas(SV_CACHE_LINE) _Atomic uint64_t head;       /* consumer writes: bytes ever released */
     _Atomic uint64_t begun;                              /* consumer writes: end of the record that it works on */
+    _Atomic uint64_t served;                             /* consumer writes: data packets begun, of `packets` */
     _Alignas(SV_CACHE_LINE) _Atomic uint32_t want_space; /* producer sets, consumer clears */
     _Alignas(SV_CACHE_LINE) uint32_t size;               /* power of two; written once at creation */
     _Alignas(SV_CACHE_LINE) unsigned char data[];

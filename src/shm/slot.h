@@ -20,7 +20,8 @@ struct sv_slot_life { /* written by the process of that parity unless said other
     _Alignas(SV_CACHE_LINE) _Atomic uint32_t state; /* enum sv_process_state */
     _Atomic int32_t coroutines;                     /* live ones */
     _Atomic uint64_t serving;                       /* session whose event it is running, 0 = none */
-    _Atomic int64_t busy_since_ns;                  /* monotonic: when it began that, 0 = idle */
+    _Atomic int64_t busy_since_ns;                  /* monotonic: when it began that, 0 = idle; only if somebody wants to know */
+    _Atomic int64_t average_ns;                     /* moving average of a callback's time, likewise */
     _Atomic uint64_t requests;                      /* of this life */
     _Atomic uint32_t is_handed_over; /* the inbox is the successor's; also written by the manager for a dead process */
     _Atomic uint32_t ends;           /* END records taken from the inbox, by whoever owned it then; reactors = all done */
