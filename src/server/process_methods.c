@@ -44,13 +44,19 @@ int srvlua_get_worker_status(srvlua_server *server, int worker_id, struct srvlua
     return state ? state : SRVLUA_WORKER_IDLE;
 }
 
+/* Shared memory is there from within start() until just before it returns. */
+static bool has_shared_memory(const srvlua_server *server) {
+    enum srvlua_role role = srvlua_get_role(server);
+    return role != SRVLUA_ROLE_BEFORE && role != SRVLUA_ROLE_AFTER && server->rt.shared;
+}
+
 int srvlua_get_manager_pid(const srvlua_server *server) {
-    return server->rt.shared && srvlua_get_role(server) != SRVLUA_ROLE_BEFORE ? atomic_load(&server->rt.shared->manager_pid) : 0;
+    return has_shared_memory(server) ? atomic_load(&server->rt.shared->manager_pid) : 0;
 }
 
 int srvlua_get_master_pid(const srvlua_server *server) {
     const struct sv_runtime *rt = &server->rt;
-    if (!rt->shared || srvlua_get_role(server) == SRVLUA_ROLE_BEFORE) return 0;
+    if (!has_shared_memory(server)) return 0;
     if (server->mode == SRVLUA_PROCESS) return atomic_load(&rt->shared->master_pid);
     if (rt->role == SRVLUA_ROLE_WORKER && rt->slot == 0) return getpid();
     return atomic_load(&rt->slots[0].pid[atomic_load(&rt->slots[0].parity)]);
