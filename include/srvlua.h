@@ -404,6 +404,10 @@ SRVLUA_API int srvlua_stats(srvlua_server *server, struct srvlua_stat *stats, si
 SRVLUA_API int64_t srvlua_stats_timer(const srvlua_server *server);
 /* Keeps the number of live coroutines of this process (a language binding reports each change). */
 SRVLUA_API void srvlua_count_coroutines(srvlua_server *server, int change);
+/* A callback suspends (a language binding's coroutine): its request is not done when the callback returns. Notes it, so that it
+ * can be named if the process dies. Returns a token for srvlua_end_request(), -1 if there is nothing to note. Worker. */
+SRVLUA_API int srvlua_suspend_request(srvlua_server *server);
+SRVLUA_API void srvlua_end_request(srvlua_server *server, int token);
 /* Reports an error that no callback return value could carry (a resumed coroutine): counted, exit_on_error applies. */
 SRVLUA_API void srvlua_callback_failed(srvlua_server *server);
 /* One line through the server's log. Any process, any time. Text longer than about 64 KiB is cut. */

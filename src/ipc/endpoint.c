@@ -294,6 +294,7 @@ static struct sv_ring_reader *reader_from(struct sv_endpoint *endpoint, uint32_t
     struct sv_ring *ring = sv_ipc_ring(endpoint->ipc, endpoint->id, from);
     if (!ring) return NULL;
     sv_ring_reader_attach(reader, ring);
+    if (endpoint->is_redelivering) sv_ring_reader_redeliver(reader, SV_RECORD_RECEIVE, SV_RECORD_PACKET);
     return reader;
 }
 

@@ -106,6 +106,7 @@ struct sv_endpoint {
     uint32_t kick_count;
     uint64_t *pending; /* bitmap of sources that still have something */
     bool has_pending;
+    bool is_redelivering;      /* what a predecessor died over is taken in once more (on_lost_request) */
     bool is_muted;             /* records of reactors stay where they are (the inbox is not ours yet, or no more) */
     bool is_deferring_release; /* the receiver releases itself (it writes to sockets straight from the rings) */
     uint64_t *held;            /* bitmap of sources with taken but unreleased records */

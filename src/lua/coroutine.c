@@ -59,6 +59,8 @@ static struct sv_lua_coroutine *take_coroutine(struct sv_lua *lua) {
     }
     coroutine->id = ++lua->last_coroutine_id;
     coroutine->waits_in = NULL;
+    coroutine->request = -1;
+    coroutine->has_suspended = false;
     lua->live_count++;
     srvlua_count_coroutines(lua->server->server, 1);
     return coroutine;
@@ -75,6 +77,7 @@ static void leave_coroutine(struct sv_lua_coroutine *coroutine, bool is_sound) {
 
     lua->live_count--;
     srvlua_count_coroutines(lua->server->server, -1);
+    srvlua_end_request(lua->server->server, coroutine->request);
     if (!is_sound || lua->idle_count >= IDLE_MAX) {
         drop_coroutine(coroutine);
         return;
@@ -139,8 +142,12 @@ int sv_lua_resume(struct sv_lua_coroutine *coroutine, int count) {
         return 0;
     }
     if (status == LUA_YIELD) {
-        if (coroutine->waits_in)
+        if (coroutine->waits_in) {
+            if (!coroutine->has_suspended)
+                coroutine->request = srvlua_suspend_request(lua->server->server);
+            coroutine->has_suspended = true;
             return 0;
+        }
         lua_settop(coroutine->L, 0);
         lua_pushliteral(coroutine->L, "coroutine.yield outside of the program's own coroutines is not supported yet");
     }

@@ -21,6 +21,8 @@ struct sv_lua_coroutine {
     int ref;              /* keeps the thread from the collector */
     int64_t id;           /* counts from 1 per process */
     const char *what;     /* what it runs, for messages: "receive callback" */
+    bool has_suspended;   /* at least once */
+    int request;          /* token of srvlua_suspend_request(), -1: none */
     const char *waits_in; /* suspended: the name of the function that waits */
     struct sv_lua_coroutine *next_idle;
 };

@@ -173,13 +173,47 @@ static void free_sessions_of(struct manager *manager, uint32_t endpoint) {
     atomic_store(&sv_inbox_of(&rt->ipc, endpoint)->counters.value[SV_COUNT_OUTPUT], 0);
 }
 
+/* What the dead one was running in its inbox: true if its successor gets it once more. */
+static bool is_redelivered(const struct manager *manager, uint32_t slot, uint32_t parity) {
+    const struct sv_runtime *rt = manager->rt;
+    if (rt->config.on_lost_request != SV_LOST_ACTION_REDELIVER) return false;
+    for (uint32_t reactor = 0; reactor < rt->ipc.reactors; reactor++) {
+        const struct sv_ring *ring = sv_ipc_ring(&rt->ipc, sv_endpoint_of_slot(&rt->ipc, slot, parity), sv_endpoint_of_reactor(reactor));
+        bool is_second;
+        if (ring && sv_ring_has_unfinished(ring, &is_second) && !is_second) return true;
+    }
+    return false;
+}
+
+static void lose_request(struct manager *manager, uint32_t slot, pid_t pid, uint64_t id, bool was_running, bool is_given_again) {
+    struct sv_runtime *rt = manager->rt;
+    const char *state = was_running ? "served" : "had suspended a request of";
+    if (is_given_again) {
+        sv_log_about(&rt->log, SRVLUA_LOG_WARNING, (int64_t)id, 0, "worker %u (pid %d) died while it %s session %llu: its successor gets it once more",
+                     slot, (int)pid, state, (unsigned long long)id);
+        return;
+    }
+    sv_count(rt->counters, SV_COUNT_LOST, 1);
+    sv_log_about(&rt->log, SRVLUA_LOG_WARNING, (int64_t)id, 0, "worker %u (pid %d) died while it %s session %llu: that request is lost", slot,
+                 (int)pid, state, (unsigned long long)id);
+    struct sv_session *session = sv_session_find(&rt->sessions, id);
+    if (rt->config.on_lost_request == SV_LOST_ACTION_KEEP || !session || !is_process_mode(manager)) return;
+    sv_runtime_tell(rt, session->owner, SV_RECORD_CLOSE, id, 0);
+}
+
 static void report_lost(struct manager *manager, uint32_t slot, uint32_t parity, pid_t pid) {
     struct sv_runtime *rt = manager->rt;
-    uint64_t session = atomic_exchange(&rt->slots[slot].life[parity].serving, 0);
-    if (!session) return;
-    sv_count(rt->counters, SV_COUNT_LOST, 1);
-    sv_log_about(&rt->log, SRVLUA_LOG_WARNING, (int64_t)session, 0, "worker %u (pid %d) died while it served session %llu: that request is lost",
-                 slot, (int)pid, (unsigned long long)session);
+    struct sv_slot_life *life = &rt->slots[slot].life[parity];
+    uint64_t session = atomic_exchange(&life->serving, 0);
+    if (session) lose_request(manager, slot, pid, session, true, is_redelivered(manager, slot, parity));
+    for (uint32_t i = 0; i < SV_SUSPENDED_MAX; i++) {
+        session = atomic_exchange(&life->suspended[i], 0);
+        if (session) lose_request(manager, slot, pid, session, false, false);
+    }
+    uint32_t unnamed = atomic_exchange(&life->unnamed, 0);
+    if (!unnamed) return;
+    sv_count(rt->counters, SV_COUNT_LOST, unnamed);
+    sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "worker %u (pid %d) died with %u more suspended requests: they are lost", slot, (int)pid, unnamed);
 }
 
 static void report_error(struct manager *manager, uint32_t slot, pid_t pid, int status) {
@@ -319,6 +353,7 @@ static void on_bye(struct manager *manager, uint32_t slot, uint32_t parity) {
 
 static void begin_reload(struct manager *manager, bool only_task_workers) {
     struct sv_runtime *rt = manager->rt;
+    rt->is_reloading = manager->reload.is_active;
     if (manager->stopping) return;
     if (manager->reload.is_active) {
         sv_log_write(&rt->log, SRVLUA_LOG_NOTICE, "a reload is going on: the new request is discarded");

@@ -38,7 +38,10 @@ struct sv_runtime_config { /* from the settings; read only once the server runs 
     bool is_sticky, is_sticky_in_flight; /* dispatch: as in struct sv_ring_home */
     bool measures_time;                  /* callbacks are timed: somebody looks at it */
     const char *pid_file;
+    int on_lost_request; /* enum sv_lost_action */
 };
+
+enum sv_lost_action { SV_LOST_ACTION_KEEP, SV_LOST_ACTION_CLOSE, SV_LOST_ACTION_REDELIVER };
 
 struct sv_runtime_hooks {
     void *context;
@@ -88,6 +91,7 @@ struct sv_worker { /* of the calling process, if it is a worker */
     int64_t request_limit;        /* 0: none */
     int64_t dispatch_baseline;    /* packets in our rings before this life */
     uint32_t depth;               /* callbacks inside one another */
+    int32_t next_suspended;       /* where to look first for a free place in life->suspended */
     uint64_t *closing;            /* sessions whose close callback is running, innermost last */
     size_t closing_count, closing_capacity;
     struct sv_stashed *stash_first, *stash_last;
@@ -156,6 +160,9 @@ _Noreturn void sv_worker_abort(struct sv_runtime *rt, int exit_code);
 void sv_runtime_flush(struct sv_runtime *rt);
 /* Keeps a record for the next turn. */
 void sv_worker_stash(struct sv_runtime *rt, const struct sv_message *message);
+/* The request that is running suspends: it is noted, so that its loss can be named. Token for sv_worker_resume_done, or -1. */
+int32_t sv_worker_note_suspended(struct sv_runtime *rt);
+void sv_worker_forget_suspended(struct sv_runtime *rt, int32_t token);
 /* Counts one handled request; the worker may begin to leave (max_request). */
 void sv_worker_count_request(struct sv_runtime *rt);
 

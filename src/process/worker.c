@@ -42,6 +42,30 @@ void sv_worker_end(struct sv_runtime *rt) {
     atomic_store_explicit(&worker->life->serving, 0, memory_order_relaxed);
 }
 
+int32_t sv_worker_note_suspended(struct sv_runtime *rt) {
+    struct sv_slot_life *life = rt->worker.life;
+    uint64_t session = atomic_load_explicit(&life->serving, memory_order_relaxed);
+    if (!session) return -1;
+    for (int32_t i = 0; i < SV_SUSPENDED_MAX; i++) {
+        int32_t place = (rt->worker.next_suspended + i) % SV_SUSPENDED_MAX;
+        if (atomic_load_explicit(&life->suspended[place], memory_order_relaxed)) continue;
+        atomic_store_explicit(&life->suspended[place], session, memory_order_relaxed);
+        rt->worker.next_suspended = (place + 1) % SV_SUSPENDED_MAX;
+        return place;
+    }
+    atomic_store_explicit(&life->unnamed, atomic_load_explicit(&life->unnamed, memory_order_relaxed) + 1, memory_order_relaxed);
+    return SV_SUSPENDED_MAX;
+}
+
+void sv_worker_forget_suspended(struct sv_runtime *rt, int32_t token) {
+    struct sv_slot_life *life = rt->worker.life;
+    if (token < 0) return;
+    if (token < SV_SUSPENDED_MAX)
+        atomic_store_explicit(&life->suspended[token], 0, memory_order_relaxed);
+    else
+        atomic_store_explicit(&life->unnamed, atomic_load_explicit(&life->unnamed, memory_order_relaxed) - 1, memory_order_relaxed);
+}
+
 static int fire(struct sv_runtime *rt, enum srvlua_event event) {
     return sv_runtime_fire(rt, event);
 }
@@ -80,6 +104,7 @@ static void take_over_predecessor(struct sv_runtime *rt) {
         if (!atomic_load(&former->is_handed_over)) return;
         if (!worker->has_inherited) {
             if (sv_endpoint_open(&worker->inherited, &rt->ipc, worker->predecessor)) return; /* tried again in the next turn */
+            worker->inherited.is_redelivering = rt->endpoint.is_redelivering;
             worker->has_inherited = true;
         }
         while (!has_all_ends(rt, former) && worker->phase < SV_WORKER_GONE && !rt->loop.is_stopping &&
@@ -472,9 +497,12 @@ static int set_up(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
     atomic_store(&rt->worker.life->serving, 0);
     atomic_store(&rt->worker.life->coroutines, 0);
     atomic_store(&rt->worker.life->busy_since_ns, 0);
+    atomic_store(&rt->worker.life->unnamed, 0);
+    for (uint32_t i = 0; i < SV_SUSPENDED_MAX; i++) atomic_store(&rt->worker.life->suspended[i], 0);
     int result = sv_runtime_become(rt, SRVLUA_ROLE_WORKER, "worker", (int)slot, parity, sv_endpoint_of_slot(&rt->ipc, slot, parity),
                                    &hooks, on_signal);
     if (result) return result;
+    rt->endpoint.is_redelivering = rt->config.on_lost_request == SV_LOST_ACTION_REDELIVER;
     if (rt->config.mode == SRVLUA_BASE) result = set_up_base(rt);
     if (result) return result;
     rt->worker.request_limit = draw_request_limit(rt);

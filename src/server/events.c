@@ -24,6 +24,14 @@ void srvlua_callback_failed(srvlua_server *server) {
     if (server->effective.exit_on_error && rt->role == SRVLUA_ROLE_WORKER && !rt->worker.is_alone) sv_worker_abort(rt, 255);
 }
 
+int srvlua_suspend_request(srvlua_server *server) {
+    return server->rt.role == SRVLUA_ROLE_WORKER ? sv_worker_note_suspended(&server->rt) : -1;
+}
+
+void srvlua_end_request(srvlua_server *server, int token) {
+    if (token >= 0 && server->rt.role == SRVLUA_ROLE_WORKER) sv_worker_forget_suspended(&server->rt, token);
+}
+
 void sv_events_failed(void *context) {
     srvlua_callback_failed(context);
 }

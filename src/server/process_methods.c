@@ -76,6 +76,7 @@ int srvlua_reload(srvlua_server *server, int only_task_workers, struct srvlua_st
         return sv_server_fail(server, status, SRVLUA_ERROR_WRONG_OPERATION, "a reload is going on");
     if (kill(manager, only_task_workers ? SIGUSR2 : SIGUSR1))
         return sv_server_fail(server, status, errno, "the manager could not be signalled: %s", strerror(errno));
+    if (rt->role == SRVLUA_ROLE_MANAGER) rt->is_reloading = true; /* the signal comes with the next turn */
     return 0;
 }
 

@@ -435,7 +435,7 @@ const struct sv_setting_row sv_setting_rows[] = {
     {SERVER(FAULTS, exit_on_error), BOOL(false),
      DOC("An uncaught error in an event worker's callback ends the worker with status 255; false: it is logged and the "
          "worker goes on.")},
-    {SERVER(FAULTS, on_lost_request), CHOICE(lost_requests), IS(SV_LOST_KEEP), LATER("the record of running requests"),
+    {SERVER(FAULTS, on_lost_request), CHOICE(lost_requests), IS(SV_LOST_KEEP),
      DOC("What becomes of the request that a dead worker was running: its connection is kept or closed, or the packet "
          "is "
          "given once more to the successor.")},
@@ -454,7 +454,7 @@ const struct sv_setting_row sv_setting_rows[] = {
      DOC("After that burst it is replaced after 0.1 s, doubling up to this. 0 = always at once.")},
     {SERVER(FAULTS, start_timeout), ANY_SECONDS, IS(30), FLAGS(OFF),
      DOC("A process that has not finished workerStart by then is killed. 0 = no limit.")},
-    {SERVER(FAULTS, reload_parallel), INT(0, 65535), IS(0), FLAGS(OFF), .default_doc = "all", LATER("reload"),
+    {SERVER(FAULTS, reload_parallel), INT(0, 65535), IS(0), FLAGS(OFF), .default_doc = "all",
      DOC("How many workers a reload replaces at the same time.")},
     {SERVER(FAULTS, reload_jitter), ANY_SECONDS, IS(0), FLAGS(OFF), LATER("reload"),
      DOC("A worker that is due by `max_request` waits a random 0..jitter before it leaves.")},

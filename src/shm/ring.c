@@ -20,6 +20,7 @@ void sv_ring_init(struct sv_ring *ring, uint32_t size) {
     atomic_store(&ring->head, 0);
     atomic_store(&ring->begun, 0);
     atomic_store(&ring->served, 0);
+    atomic_store(&ring->redelivered, 0);
     atomic_store(&ring->want_space, 0);
     ring->size = size;
 }
@@ -43,6 +44,24 @@ void sv_ring_reader_attach(struct sv_ring_reader *reader, struct sv_ring *ring) 
     reader->position = atomic_load_explicit(&ring->begun, memory_order_relaxed);
     if (reader->position < reader->released || reader->position > reader->tail) reader->position = reader->released;
     reader->is_corrupt = false;
+}
+
+bool sv_ring_has_unfinished(const struct sv_ring *ring, bool *is_second) {
+    uint64_t begun = atomic_load(&ring->begun);
+    *is_second = begun == atomic_load(&ring->redelivered);
+    return begun > atomic_load(&ring->head);
+}
+
+void sv_ring_reader_redeliver(struct sv_ring_reader *reader, uint16_t first, uint16_t last) {
+    bool is_second;
+    if (!sv_ring_has_unfinished(reader->ring, &is_second) || is_second) return;
+    uint64_t begun = reader->position;
+    reader->position = reader->released;
+    const struct sv_record *record = sv_ring_peek(reader);
+    if (record && reader->position < begun && record->type >= first && record->type <= last)
+        atomic_store(&reader->ring->redelivered, begun);
+    else
+        reader->position = begun;
 }
 
 /* The producer wrote these records itself, so it may trust their lengths. */

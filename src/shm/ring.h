@@ -42,6 +42,7 @@ struct sv_ring {
     _Atomic uint64_t packets;                            /* producer writes: data packets ever published (statistics) */
     _Alignas(SV_CACHE_LINE) _Atomic uint64_t head;       /* consumer writes: bytes ever released */
     _Atomic uint64_t begun;                              /* consumer writes: end of the record that it works on */
+    _Atomic uint64_t redelivered;                        /* consumer writes: `begun` of the record that was begun twice */
     _Atomic uint64_t served;                             /* consumer writes: data packets begun, of `packets` */
     _Alignas(SV_CACHE_LINE) _Atomic uint32_t want_space; /* producer sets, consumer clears */
     _Alignas(SV_CACHE_LINE) uint32_t size;               /* power of two; written once at creation */
@@ -76,7 +77,12 @@ size_t sv_ring_bytes(uint32_t size);
 void sv_ring_init(struct sv_ring *ring, uint32_t size);
 
 void sv_ring_writer_attach(struct sv_ring_writer *writer, struct sv_ring *ring, sv_ring_consumed consumed, void *context);
+/* A successor goes on behind the record that its predecessor died over; with `redeliver` it gets that one once more, if it is of
+ * one of the types [first, last] and nobody died over it before. */
 void sv_ring_reader_attach(struct sv_ring_reader *reader, struct sv_ring *ring);
+void sv_ring_reader_redeliver(struct sv_ring_reader *reader, uint16_t first, uint16_t last);
+/* True if somebody died over a record here; *is_second: not for the first time. */
+bool sv_ring_has_unfinished(const struct sv_ring *ring, bool *is_second);
 
 /* Largest payload of one record: a quarter of the ring at most, so that a record always fits again. */
 static inline uint32_t sv_ring_max_payload(uint32_t size) {
