@@ -1,7 +1,10 @@
---- What the applications of specs begin with: `local srvlua, emit, new_server, run = require 'support.prelude'()`.
+--- What the applications of specs begin with: local srvlua, emit, new_server, run, stall = require 'support.prelude'().
 -- arg[1] is the mode. Each event that an app emits is a line on stdout, written at once, of `@` and Lua values.
 
+local ffi = require 'ffi'
 local srvlua = require 'srvlua'
+
+ffi.cdef 'int pause(void);'
 
 local function show(value)
   if type(value) == 'string' then
@@ -57,6 +60,13 @@ local function run(server, on_start)
   emit('returned', server:start())
 end
 
+--- Blocks the process for ever, its loop included.
+local function stall()
+  while true do
+    ffi.C.pause()
+  end
+end
+
 return function()
-  return srvlua, emit, new_server, run
+  return srvlua, emit, new_server, run, stall
 end
