@@ -28,6 +28,11 @@ static void fill(struct sv_record *record, uint16_t type, uint64_t id, int32_t v
     record->stamp_ns = stamp_ns;
 }
 
+/* The mark by which others see how much waits for a worker. */
+static void count_packet(struct sv_ring *ring) {
+    atomic_store_explicit(&ring->packets, atomic_load_explicit(&ring->packets, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
 /* Writes from *at on, in chunks if need be; true when all of it is in the ring. */
 static bool write_chunks(struct sv_ring_home *home, struct sv_ring_target *target, uint16_t type, uint64_t id, int32_t value,
                          int64_t stamp_ns, const unsigned char *payload, size_t length, size_t *at) {
@@ -44,6 +49,8 @@ static bool write_chunks(struct sv_ring_home *home, struct sv_ring_target *targe
         fill(record, type, id, value, stamp_ns, part);
         record->flags = (uint16_t)((*at == 0 ? SV_RECORD_FIRST : 0) | (*at + part == length ? SV_RECORD_LAST : 0));
         if (part) memcpy(record->payload, payload + *at, part);
+        bool is_data = type == SV_RECORD_RECEIVE || type == SV_RECORD_PACKET;
+        if (is_data && record->flags & SV_RECORD_LAST) count_packet(writer->ring);
         sv_send_filled(home->endpoint, target->endpoint, record);
         *at += part;
     } while (*at < length);
@@ -148,8 +155,7 @@ static void commit(void *context, struct sv_connection *connection, uint32_t len
     connection->undelivered += length;
     keep_target(home, connection, home->record_target);
     target->in_flight++;
-    struct sv_ring *ring = home->endpoint->writers[target->endpoint].ring;
-    atomic_store_explicit(&ring->packets, atomic_load_explicit(&ring->packets, memory_order_relaxed) + 1, memory_order_relaxed);
+    count_packet(home->endpoint->writers[target->endpoint].ring);
     sv_count(home->reactor->counters, SV_COUNT_DISPATCHED, 1);
     sv_send_filled(home->endpoint, target->endpoint, home->record);
 }
@@ -180,21 +186,14 @@ static bool datagram(void *context, const struct sv_port_rules *port, const stru
     memcpy(payload + sizeof head, text, head.address_length);
     memcpy(payload + sizeof head + head.address_length, data, length);
     sv_count(home->reactor->counters, SV_COUNT_DISPATCHED, 1);
-    if (put(home, target, SV_RECORD_PACKET, 0, port->index, stamp_ns, payload, sizeof head + head.address_length + length)) {
-        struct sv_ring *ring = home->endpoint->writers[target->endpoint].ring;
-        atomic_store_explicit(&ring->packets, atomic_load_explicit(&ring->packets, memory_order_relaxed) + 1, memory_order_relaxed);
-        return true;
-    }
+    if (put(home, target, SV_RECORD_PACKET, 0, port->index, stamp_ns, payload, sizeof head + head.address_length + length)) return true;
     home->are_datagrams_stopped = true;
     return false;
 }
 
 static void gone(void *context, struct sv_connection *connection) {
-    struct sv_ring_home *home = context;
-    if (!sv_link_is_in(&connection->waiting)) return;
-    uint32_t number = connection->target;
+    (void)context; /* `stuck` is counted anew at the next look for space */
     sv_list_remove(&connection->waiting);
-    if (connection->read_blocks & SV_BLOCK_RING && number != UINT32_MAX && !is_stuck(&home->targets[number])) home->stuck--;
 }
 
 struct sv_reactor_home sv_ring_home_table(struct sv_ring_home *home) {
@@ -270,9 +269,12 @@ static void flush_overflow(struct sv_ring_home *home, struct sv_ring_target *tar
 
 void sv_ring_home_check_space(struct sv_ring_home *home) {
     struct sv_reactor *reactor = home->reactor;
-    for (uint32_t i = 0; home->stuck && i < home->worker_count; i++) {
+    uint32_t were_stuck = home->stuck;
+    home->stuck = 0;
+    for (uint32_t i = 0; were_stuck && i < home->worker_count; i++) {
         struct sv_ring_target *target = &home->targets[i];
         if (!is_stuck(target)) continue;
+        home->stuck++;
         flush_overflow(home, target);
         struct sv_ring_writer *writer = sv_writer_to(home->endpoint, target->endpoint);
         if (target->first || target->successor || !writer) continue;
