@@ -62,6 +62,7 @@ struct sv_connection {
     uint32_t target;        /* worker that gets its events; UINT32_MAX: chosen per packet */
     uint64_t write_turn;    /* turn of the last immediate write */
     struct sv_output output;
+    int64_t counted_output; /* of output.allocated, in SV_COUNT_OUTPUT */
     uint32_t batch_first, batch_last; /* sends of this batch that still lie in a ring: indices + 1 */
     uint64_t undelivered;   /* bytes in the worker's ring, by our own account (max_queued_bytes) */
     uint32_t in_flight;     /* records of it that a worker has not finished (dispatch modes that keep a worker so long) */

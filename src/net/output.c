@@ -10,7 +10,8 @@
 
 #define VECTORS 64
 #define FLUSH_MAX (1 << 20) /* per call: one fast client must not keep the others waiting */
-#define POOL_MAX 256        /* 4 MiB kept at most */
+#define POOL_MAX 64         /* 1 MiB kept at most */
+#define SMALL_BLOCK 1024
 
 enum part_kind { PART_BLOCK, PART_OWNED, PART_FILE };
 
@@ -60,12 +61,24 @@ void sv_output_pool_free(struct sv_output_pool *pool) {
     pool->free_count = 0;
 }
 
+static int64_t cost_of(const struct sv_output_part *part) {
+    return part->capacity + (int64_t)sizeof *part;
+}
+
 static void link_part(struct sv_output *output, struct sv_output_part *part) {
+    output->allocated += cost_of(part);
     if (output->last)
         output->last->next = part;
     else
         output->first = part;
     output->last = part;
+}
+
+/* An empty queue is mostly drained within the turn: a pooled block. One that grows gets blocks in proportion to what it holds. */
+static size_t block_size(const struct sv_output *output) {
+    size_t wanted = ((size_t)output->bytes / 4 + SMALL_BLOCK - 1) & ~(size_t)(SMALL_BLOCK - 1);
+    if (!output->first || wanted >= SV_OUTPUT_BLOCK_BYTES) return SV_OUTPUT_BLOCK_BYTES;
+    return wanted ? wanted : SMALL_BLOCK;
 }
 
 int sv_output_append(struct sv_output *output, struct sv_output_pool *pool, const void *data, size_t length) {
@@ -76,7 +89,8 @@ int sv_output_append(struct sv_output *output, struct sv_output_pool *pool, cons
     size_t head = room < length ? room : length;
     if (length > head) { /* allocate first, so that nothing is queued when memory is out */
         size_t rest = length - head;
-        size_t capacity = rest <= SV_OUTPUT_BLOCK_BYTES ? SV_OUTPUT_BLOCK_BYTES : rest;
+        size_t capacity = block_size(output);
+        if (capacity < rest) capacity = rest;
         struct sv_output_part *part = take_block(pool, capacity);
         if (!part) return -ENOMEM;
         memcpy(part->data, from + head, rest);
@@ -97,7 +111,7 @@ int sv_output_append(struct sv_output *output, struct sv_output_pool *pool, cons
 int sv_output_adopt(struct sv_output *output, unsigned char *data, size_t start, size_t length) {
     struct sv_output_part *part = malloc(sizeof *part);
     if (!part) return -ENOMEM;
-    *part = (struct sv_output_part){.kind = PART_OWNED, .file = -1, .begin = (int64_t)start, .end = (int64_t)length, .data = data};
+    *part = (struct sv_output_part){.kind = PART_OWNED, .file = -1, .begin = (int64_t)start, .end = (int64_t)length, .capacity = (int64_t)length, .data = data};
     link_part(output, part);
     output->bytes += (int64_t)(length - start);
     return 0;
@@ -115,7 +129,20 @@ static void drop_first(struct sv_output *output, struct sv_output_pool *pool) {
     struct sv_output_part *part = output->first;
     output->first = part->next;
     if (!output->first) output->last = NULL;
+    output->allocated -= cost_of(part);
     dispose(pool, part);
+}
+
+void sv_output_trim(struct sv_output *output, struct sv_output_pool *pool) {
+    struct sv_output_part *part = output->first;
+    if (!part || part->next || part->kind != PART_BLOCK || (part->end - part->begin) * 2 > part->capacity) return;
+    size_t length = (size_t)(part->end - part->begin);
+    struct sv_output_part *small = take_block(pool, length);
+    if (!small) return;
+    memcpy(small->data, part->data + part->begin, length);
+    small->end = (int64_t)length;
+    drop_first(output, pool);
+    link_part(output, small);
 }
 
 static void consume(struct sv_output *output, struct sv_output_pool *pool, int64_t count) {

@@ -16,7 +16,8 @@ struct sv_output_part;
 
 struct sv_output {
     struct sv_output_part *first, *last;
-    int64_t bytes; /* of data; parts of files count nothing */
+    int64_t bytes;     /* of data; parts of files count nothing */
+    int64_t allocated; /* bytes of memory that the data takes */
 };
 
 struct sv_output_pool { /* free blocks of one reactor */
@@ -42,6 +43,9 @@ enum sv_output_result { SV_OUTPUT_DRAINED, SV_OUTPUT_BLOCKED, SV_OUTPUT_MORE };
 /* Writes to the socket until it takes no more, at most about 1 MiB (then MORE). *written counts bytes that left.
  * Returns an enum sv_output_result or -errno; a file that shrank is -EIO. */
 int sv_output_flush(struct sv_output *output, struct sv_output_pool *pool, int socket, int64_t *written);
+/* The peer takes nothing for now: memory that the queue holds without need is given back. Ten thousand clients who never read must
+ * cost what is queued for them, not a block each. */
+void sv_output_trim(struct sv_output *output, struct sv_output_pool *pool);
 /* Discards everything. */
 void sv_output_clear(struct sv_output *output, struct sv_output_pool *pool);
 

@@ -90,9 +90,9 @@ static void kill_connection(struct sv_connection *connection) {
 
 static void count_output(struct sv_connection *connection) {
     struct sv_session *session = connection->session;
-    int64_t before = (int64_t)atomic_load_explicit(&session->output_bytes, memory_order_relaxed);
-    if (before == connection->output.bytes) return;
-    sv_count(connection->reactor->counters, SV_COUNT_OUTPUT, connection->output.bytes - before);
+    int64_t change = connection->output.allocated - connection->counted_output;
+    if (change) sv_count(connection->reactor->counters, SV_COUNT_OUTPUT, change);
+    connection->counted_output = connection->output.allocated;
     atomic_store_explicit(&session->output_bytes, (uint64_t)connection->output.bytes, memory_order_release);
 }
 
@@ -323,6 +323,10 @@ static void flush(struct sv_connection *connection) {
         fail_write(connection, -result);
         return;
     }
+    if (result == SV_OUTPUT_BLOCKED) {
+        sv_output_trim(&connection->output, &reactor->pool);
+        count_output(connection);
+    }
     update_watch(connection, result != SV_OUTPUT_DRAINED);
     if (result == SV_OUTPUT_DRAINED && sv_session_get_state(connection->session) == SV_SESSION_FLUSHING) {
         kill_connection(connection);
@@ -410,6 +414,8 @@ static void flush_batch(struct sv_connection *connection) {
         }
         if (!sv_output_is_empty(&connection->output) && !is_waiting_to_write(connection)) {
             sv_list_remove(&connection->dirty);
+            sv_output_trim(&connection->output, &reactor->pool);
+            count_output(connection);
             update_watch(connection, true);
         }
     }

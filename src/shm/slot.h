@@ -51,7 +51,7 @@ enum sv_counter {
     SV_COUNT_ERRORS, /* uncaught errors in callbacks */
     SV_COUNT_LOST,   /* requests and tasks that died with their process */
     SV_COUNT_RELOAD_FAILED,
-    SV_COUNT_OUTPUT, /* not monotonic: bytes held in output queues */
+    SV_COUNT_OUTPUT, /* not monotonic: memory that output queues take */
     SV_COUNTERS
 };
 
