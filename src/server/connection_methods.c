@@ -290,9 +290,14 @@ int srvlua_close(srvlua_server *server, int64_t fd, int reset, struct srvlua_sta
     }
     if (sv_session_get_state(session) == SV_SESSION_FREE) return close_again(server, session, fd, false, status);
     bool is_ours = is_ours_to_close(server, session) && server->rules[session->port].has_close_events;
-    int64_t before = sv_session_change_flags(session, id, SV_SESSION_CLOSE_ASKED | (is_ours ? SV_SESSION_CLOSE_FIRED : 0), 0);
+    int64_t before = sv_session_change_flags(session, id, SV_SESSION_CLOSE_ASKED, 0);
     if (before < 0) return fail_unknown(server, status, fd);
+    /* Asked elsewhere: that close is on its way to its owner, whose callback has yet to run. */
     if (before & (SV_SESSION_CLOSE_ASKED | SV_SESSION_CLOSE_FIRED)) return close_again(server, session, fd, reset, status);
+    if (is_ours) {
+        before = sv_session_change_flags(session, id, SV_SESSION_CLOSE_FIRED, 0);
+        is_ours = before >= 0 && !(before & SV_SESSION_CLOSE_FIRED);
+    }
     int order = reset ? SV_CLOSE_RESET : 0;
     if (is_ours) {
         sv_events_run_close(server, session, id, -1);
