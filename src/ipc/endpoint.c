@@ -187,8 +187,9 @@ void sv_kick(struct sv_endpoint *endpoint, uint32_t to) {
     struct sv_inbox *peer = sv_inbox_of(endpoint->ipc, to);
     endpoint->unkicked[to] = 0;
     uint64_t bit = UINT64_C(1) << (endpoint->id & 63);
-    _Atomic uint64_t *word = &peer->dirty[endpoint->id >> 6];
-    if (!(atomic_load(word) & bit)) atomic_fetch_or(word, bit);
+    /* Always, even if the bit is set already: a mere look at it may come before the record's tail is visible, and the peer may take
+     * the bit and find the ring empty in between. This way, either it finds the record, or the bit stays for its next look. */
+    atomic_fetch_or(&peer->dirty[endpoint->id >> 6], bit);
     atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in sv_fall_asleep */
     if (atomic_load_explicit(&peer->sleeping, memory_order_relaxed) && atomic_exchange(&peer->sleeping, 0)) {
         uint64_t one = 1;
