@@ -112,33 +112,66 @@ describe('close', function()
 
       for _, from in ipairs { 'other worker', 'manager', 'start' } do
         it('works from elsewhere: ' .. from, function()
+          local path = support.directory() .. '/fd'
           local app = support.boot(mode, [[
             local server = new_server { worker_num = 2, socket_buffer_size = '4M' }
+            local is_owner = false
             local function watch(s)
-              -- the app of the first connection's worker writes no file: this is the only shared place
               s:tick(5, function(id)
-                local file = io.open(arg[3])
+                local file = not is_owner and io.open(arg[3])
                 if not file then return end
                 s:clearTimer(id)
-                local fd = tonumber(file:read '*l')
-                emit('closed', s:close(fd))
+                emit('closed', s:close(tonumber((file:read '*a'))))
               end)
             end
             server:on('workerStart', function(s) if arg[2] == 'other worker' then watch(s) end end)
             server:on('managerStart', function(s) if arg[2] == 'manager' then watch(s) end end)
-            server:on('receive', function(s, fd) s:send(fd, ('x'):rep(1000000)) end)
+            server:on('receive', function(s, fd)
+              is_owner = arg[2] == 'other worker'
+              s:send(fd, ('x'):rep(1000000))
+            end)
             server:on('close', function(_, fd, reactor_id) emit('close', fd, reactor_id) end)
             run(server, function(s) if arg[2] == 'start' then watch(s) end end)
-          ]], { args = { from, support.directory() .. '/fd' } })
+          ]], { args = { from, path } })
           local client = app:connect()
           client:send 'x'
           client:receive(1)
-          support.write_file(support.title(app.pid):match '(%S+/fd)$', '1\n')
+          support.write_file(path, '1')
           app:expect('closed', true)
           app:expect('close', 1, -1)
           assert.equal(999999, #client:rest())
         end)
       end
+
+      -- The owner's call marked the callback as begun, and nobody ran it.
+      it('by two workers at once fires one event', function()
+        local path = support.directory() .. '/fd'
+        local app = support.boot(mode, [[
+          local server = new_server { worker_num = 2 }
+          server:on('workerStart', function(s)
+            s:tick(2, function(id)
+              if not io.open(arg[2]) then return end
+              s:clearTimer(id)
+              emit('closed', s:close(1))
+              io.open(arg[2] .. '.closed', 'w'):close()
+            end)
+          end)
+          server:on('receive', function(s, fd)
+            io.open(arg[2], 'w'):close()
+            while not io.open(arg[2] .. '.closed') do end
+            emit('own', s:close(fd))
+          end)
+          server:on('close', function(_, fd, reactor_id) emit('close', fd, reactor_id) end)
+          run(server)
+        ]], { args = { path } })
+        local client = app:connect()
+        client:send 'x'
+        app:expect('closed', true)
+        assert.equal(1004, select(3, app:expect('own', false)))
+        app:expect('close', 1, -1)
+        assert.equal('end', client:ending())
+        assert.equal(0, app:count 'close')
+      end)
 
       it('of the peer is told with the reactor that saw it', function()
         local app = support.boot(mode, [[
@@ -151,7 +184,7 @@ describe('close', function()
           run(server)
         ]])
         local client = app:connect()
-        client:send 'x'
+        client:echo 'x'
         client:close()
         app:expect('close', 1, 0, 0)
         client = app:connect()

@@ -34,13 +34,14 @@ describe('the life of a server', function()
         ]])
         app:expect('workerStart', true, 0)
         app:expect('workerStart', true, 1)
+        app:expect('managerStart', true)
         assert.equal(0, app:stop())
         local names = app:names()
         assert.equal(2, count(names, 'workerStop'))
-        for _, name in ipairs { 'managerStart', 'managerStop', 'beforeShutdown', 'shutdown' } do
+        for _, name in ipairs { 'managerStop', 'beforeShutdown', 'shutdown' } do
           assert.equal(1, count(names, name), name)
         end
-        local order = { 'managerStart', 'beforeShutdown', 'managerStop', 'shutdown', 'returned', 'after' }
+        local order = { 'beforeShutdown', 'managerStop', 'shutdown', 'returned', 'after' }
         for i = 2, #order do
           assert.is_true(position(names, order[i - 1]) < position(names, order[i]), order[i])
         end
