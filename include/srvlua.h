@@ -13,7 +13,7 @@
  *     loop, ev_set_allocator and ev_set_syserr_cb stay the host's.
  *
  * Threads: a server is used from one thread, the one that called srvlua_start(). Callbacks run in that thread of
- * whichever process they belong to ("runs in" below); reactor threads run no callbacks.
+ * whichever process they belong to ("runs in" below); reactor threads run no callbacks but the dispatcher's.
  *
  * Results: functions that can fail return 0 (or a value >= 0) on success and -code on failure, where code is an errno
  * below 500 or an `enum srvlua_error`. `status`, which may be NULL, receives code and text. Every failure is also
@@ -44,6 +44,7 @@ extern "C" {
 typedef struct srvlua_server srvlua_server;
 typedef struct srvlua_port srvlua_port;
 typedef struct srvlua_loop srvlua_loop;
+typedef struct srvlua_reactor srvlua_reactor;
 
 /* ---------------------------------------------------------------------------------------------------- constants */
 
@@ -390,6 +391,69 @@ SRVLUA_API int srvlua_get_client_list(srvlua_server *server, int64_t start_fd, i
 /* All live ids, ascending, of one port or (NULL) of all. *ids is malloc'ed and the caller's. Returns their number. */
 SRVLUA_API int64_t srvlua_get_client_ids(srvlua_server *server, const srvlua_port *port, int64_t **ids,
                                          struct srvlua_status *status);
+
+/* ------------------------------------------------------------------------------- functions that run in reactors */
+
+/* What a dispatcher is asked for. */
+enum srvlua_dispatch_type {
+    SRVLUA_DISPATCH_DATA = 0,
+    SRVLUA_DISPATCH_PACKET = 1,
+    SRVLUA_DISPATCH_CLOSE = 4,
+    SRVLUA_DISPATCH_CONNECT = 5,
+    SRVLUA_DISPATCH_BUFFER_FULL = 13,
+    SRVLUA_DISPATCH_BUFFER_EMPTY = 14
+};
+
+/* What it answers: an event worker 0..worker_num-1, or one of these. Anything else is no worker: the event is dropped with a
+ * warning, at most once a second. */
+enum srvlua_dispatch_result {
+    SRVLUA_DISCARD_PACKET = -1,    /* the event is dropped, its callback does not run; the connection itself is untouched */
+    SRVLUA_CLOSE_CONNECTION = -2,  /* dropped, and the connection is closed, with its close event */
+    SRVLUA_USERFUNC_FALLBACK = -3, /* dispatch_mode decides */
+    SRVLUA_DISPATCH_FAILED = -1000 /* an error, told in *status: logged at most once a second, and dispatch_mode decides */
+};
+
+struct srvlua_dispatch_event {
+    int type;         /* enum srvlua_dispatch_type */
+    int64_t fd;       /* session id; PACKET: IPv4 address as a number whose lowest byte is the first, others CRC-32 of the text */
+    const void *data; /* DATA, PACKET; valid during the call only */
+    size_t length;
+};
+
+/* Picks the worker of an event (settings.md 3.2). Runs in the reactor's thread, in all reactors at the same time, and holds
+ * up every connection of its reactor: more than 10 ms is warned of. Of srvlua.h it may call srvlua_reactor_* and what has no
+ * server argument. An answer that is no worker may be described in status->message, which is empty at the call. */
+typedef int32_t (*srvlua_dispatch_function)(srvlua_reactor *reactor, void *context, const struct srvlua_dispatch_event *event,
+                                            struct srvlua_status *status);
+
+/* Who picks workers: a context for each reactor, and the function that is called with it. */
+struct srvlua_dispatcher {
+    /* Makes the context of one reactor; runs inside srvlua_start(), before anything is forked. 0, or -code with *status
+     * filled, and srvlua_start() fails. NULL: no context is needed. */
+    int (*make)(srvlua_reactor *reactor, void *user_data, void **context, struct srvlua_status *status);
+    srvlua_dispatch_function call;
+    /* Called by srvlua_start() when the reactors have ended, not in child processes. May be NULL. */
+    void (*free)(void *context);
+    void *user_data;
+};
+
+/* Names the dispatcher, NULL: none. Before start; no effect in BASE mode. A plain function can be given as the setting
+ * `dispatch_func` instead (SRVLUA_VALUE_FUNCTION, a srvlua_dispatch_function; its context is NULL) and goes before a dispatcher;
+ * bytecode in that setting is for a dispatcher that runs it, and without one srvlua_start() fails. */
+SRVLUA_API int srvlua_set_dispatcher(srvlua_server *server, const struct srvlua_dispatcher *dispatcher,
+                                     struct srvlua_status *status);
+
+/* The rest is for the calls of one reactor: in its thread, and in `make`. */
+SRVLUA_API srvlua_server *srvlua_reactor_server(const srvlua_reactor *reactor);
+SRVLUA_API int srvlua_reactor_id(const srvlua_reactor *reactor);
+/* As srvlua_get_client_info(), but a failure is not remembered for srvlua_last_error(). -509 in `make`. */
+SRVLUA_API int srvlua_reactor_client_info(srvlua_reactor *reactor, int64_t fd, int ignore_error,
+                                          struct srvlua_client_info *info, struct srvlua_status *status);
+/* As srvlua_exist(). */
+SRVLUA_API int srvlua_reactor_exist(srvlua_reactor *reactor, int64_t fd);
+/* As srvlua_log(). */
+SRVLUA_API void srvlua_reactor_log(srvlua_reactor *reactor, enum srvlua_log_level level, const char *format, ...)
+    SRVLUA_PRINTF(3, 4);
 
 /* ---------------------------------------------------------------------------------------------- statistics, log */
 

@@ -68,8 +68,7 @@ static bool is_switched_on(srvlua_server *server, const char *setting) {
     return value.type == SRVLUA_VALUE_BOOLEAN ? value.boolean : value.type == SRVLUA_VALUE_NUMBER && value.number != 0;
 }
 
-/* Adds the names that start() derived to the table at `setting` (settings.md 0.1). */
-static void add_effective_settings(lua_State *L, srvlua_server *server, int setting) {
+void sv_lua_add_effective_settings(lua_State *L, srvlua_server *server, int setting) {
     const char *const *name;
 
     for (name = srvlua_effective_settings(); *name; name++) {
@@ -104,7 +103,7 @@ static int adopt_process(lua_State *L) {
     lua_pushboolean(L, lua->role == SRVLUA_ROLE_TASK);
     lua_setfield(L, -2, "taskworker");
     lua_getfield(L, -1, "setting");
-    add_effective_settings(L, server, lua_gettop(L));
+    sv_lua_add_effective_settings(L, server, lua_gettop(L));
 
     if (getpid() != lua->starter) { /* what the parent's loop knew is not this process's */
         lua_newtable(L);

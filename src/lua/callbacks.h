@@ -12,6 +12,9 @@ int sv_lua_on_event(srvlua_server *server, const struct srvlua_event_data *data,
 /* Learns what this process is, once after each fork and at the end: called before anything of the user runs in it. */
 void sv_lua_adopt_process(struct sv_lua *lua);
 
+/* Adds the settings that start() derived to the table at `setting` (settings.md 0.1). */
+void sv_lua_add_effective_settings(lua_State *L, srvlua_server *server, int setting);
+
 /* Body of `on` of a server (`port` NULL) or a port: index 1 is the object, 2 names the event, 3 is callable. */
 int sv_lua_register_callback(lua_State *L, struct sv_lua_server *self, struct sv_lua_port *port);
 /* Body of `getCallback`: the function at index 1's object for the event that argument 2 names, or nil. */

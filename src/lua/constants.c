@@ -53,6 +53,16 @@ static const struct {
     {"DISPATCH_CO_REQ_LB", 9},
     {"DISPATCH_CONCURRENT_LB", 10},
     {"DISPATCH_LEAST_LATENCY", 11},
+    /* types and results of dispatch_func */
+    OURS(DISPATCH_DATA),
+    OURS(DISPATCH_PACKET),
+    OURS(DISPATCH_CLOSE),
+    OURS(DISPATCH_CONNECT),
+    OURS(DISPATCH_BUFFER_FULL),
+    OURS(DISPATCH_BUFFER_EMPTY),
+    OURS(DISCARD_PACKET),
+    OURS(CLOSE_CONNECTION),
+    OURS(USERFUNC_FALLBACK),
     /* task_ipc_mode and flags of tasks */
     {"IPC_UNSOCK", 1},
     {"IPC_MSGQUEUE", 2},

@@ -12,6 +12,7 @@
 #include "lua/coroutine.h"
 #include "lua/errors.h"
 #include "lua/port.h"
+#include "lua/reactor_state.h"
 #include "lua/socket.h"
 #include "lua/timer.h"
 #include "lua/values.h"
@@ -149,10 +150,11 @@ static int server_start(lua_State *L, struct sv_lua_server *self) {
     struct start_call call = {.self = self};
     int status;
 
+    lua_settop(L, 1);
+    sv_lua_prepare_reactor_states(L, self);
     lua_getfield(L, LUA_REGISTRYINDEX, "srvlua.check");
     if (lua_toboolean(L, -1))
         return check_and_exit(L, self);
-    lua_settop(L, 1);
     if (lua->is_running)
         return sv_lua_fail_server(L, self, SRVLUA_ERROR_WRONG_OPERATION, "a server runs in this process already");
     remember_modules(L, lua);

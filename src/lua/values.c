@@ -89,18 +89,31 @@ static int append_bytecode(lua_State *L, const void *piece, size_t length, void 
     return 0;
 }
 
-/* Bytecode of the Lua function at `index`. A function with upvalues, or written in C, gets none: it could not work in
- * another Lua state, and the setting it is for refuses it. */
+/* A value that no setting takes, as messages call it; the text is on the top of the stack. */
+static void refuse_value(lua_State *L, struct srvlua_value *value, int anchors) {
+    value->type = SRVLUA_VALUE_OTHER;
+    value->string = lua_tolstring(L, -1, &value->length);
+    anchor(L, anchors);
+}
+
+/* Bytecode of the Lua function at `index`. A function with upvalues, or written in C, could not work in another Lua state. */
 static void read_function(lua_State *L, int index, struct srvlua_value *value, int anchors) {
     luaL_Buffer buffer;
+    const char *upvalue;
 
-    value->type = SRVLUA_VALUE_FUNCTION;
-    if (lua_iscfunction(L, index))
-        return;
-    if (lua_getupvalue(L, index, 1)) {
-        lua_pop(L, 1);
+    if (lua_iscfunction(L, index)) {
+        lua_pushliteral(L, "C function");
+        refuse_value(L, value, anchors);
         return;
     }
+    upvalue = lua_getupvalue(L, index, 1);
+    if (upvalue) {
+        lua_pop(L, 1);
+        lua_pushfstring(L, "function with upvalue '%s'", *upvalue ? upvalue : "?"); /* stripped bytecode has no names */
+        refuse_value(L, value, anchors);
+        return;
+    }
+    value->type = SRVLUA_VALUE_FUNCTION;
     lua_pushvalue(L, index);
     luaL_buffinit(L, &buffer);
     if (lua_dump(L, append_bytecode, &buffer) != 0)

@@ -1,4 +1,5 @@
-/* reactor_thread.c: one reactor of the master (PROCESS): a thread with an endpoint, a loop and a reactor; no callbacks run here. */
+/* reactor_thread.c: one reactor of the master (PROCESS): a thread with an endpoint, a loop and a reactor. No callbacks run here
+ * but the user's dispatch function. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -115,6 +116,7 @@ static int set_up(struct sv_reactor_thread *thread) {
                                          .slots = rt->slots,
                                          .worker_count = rt->config.workers,
                                          .choose = rt->hooks.choose,
+                                         .ask = rt->hooks.ask,
                                          .choose_context = rt->hooks.context,
                                          .is_sticky = rt->config.is_sticky,
                                          .is_sticky_in_flight = rt->config.is_sticky_in_flight};

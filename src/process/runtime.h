@@ -53,6 +53,9 @@ struct sv_runtime_hooks {
     void (*deliver)(void *context, const struct sv_message *message);
     /* Worker for an event (PROCESS). runs in: reactor threads, so it reads only what never changes or is atomic. */
     uint32_t (*choose)(void *context, const struct sv_connection *connection, const struct sv_address *from, uint16_t type);
+    /* The same asked of the user's own function, NULL: there is none; see struct sv_ring_home. runs in: reactor threads. */
+    int32_t (*ask)(void *context, uint32_t reactor, const struct sv_connection *connection, const struct sv_address *from,
+                   uint16_t type, const void *data, size_t length);
     /* A callback of a timer or deferred function failed. */
     void (*failed)(void *context);
 };

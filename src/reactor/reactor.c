@@ -542,6 +542,11 @@ void sv_reactor_close(struct sv_reactor *reactor, struct sv_connection *connecti
     (void)reactor;
 }
 
+void sv_reactor_dismiss(struct sv_reactor *reactor, struct sv_connection *connection) {
+    settle_batch(connection);
+    begin_close(connection, SV_CLOSE_BY_SERVER, 0, reactor->number);
+}
+
 static void on_socket(struct ev_loop *ev, ev_io *watcher, int events) {
     (void)ev;
     struct sv_connection *connection = sv_container(watcher, struct sv_connection, io);

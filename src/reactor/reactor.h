@@ -125,6 +125,8 @@ void sv_reactor_close(struct sv_reactor *reactor, struct sv_connection *connecti
 void sv_reactor_set_block(struct sv_reactor *reactor, struct sv_connection *connection, enum sv_read_block block, bool is_on);
 /* Ends a connection on our own account (idle, protocol error): output discarded, CLOSED announced with `value`. */
 void sv_reactor_abandon(struct sv_reactor *reactor, struct sv_connection *connection, int close_errno, int32_t value);
+/* Ends a connection because the user's dispatch function wants it: output goes out first, CLOSED announced with our number. */
+void sv_reactor_dismiss(struct sv_reactor *reactor, struct sv_connection *connection);
 /* Blocks until all output of a connection is in the kernel. 0 or -errno. */
 int sv_reactor_flush_blocking(struct sv_reactor *reactor, struct sv_connection *connection, const void *data, size_t length);
 

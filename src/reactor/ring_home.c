@@ -106,10 +106,33 @@ static void settle_in_flight(struct sv_ring_home *home, uint32_t number) {
     }
 }
 
+/* The worker that the dispatch mode names. */
 static uint32_t target_of(struct sv_ring_home *home, struct sv_connection *connection, uint16_t type) {
     if (home->is_sticky_in_flight && connection->in_flight) settle_in_flight(home, connection->target);
     if (connection->target != UINT32_MAX) return connection->target;
     return home->choose(home->choose_context, connection, NULL, type);
+}
+
+/* Nobody gets the event. The connection stays as it is, or ends if its user said so. */
+static void drop_event(struct sv_ring_home *home, struct sv_connection *connection, uint16_t type, int32_t answer) {
+    if (type == SV_RECORD_CLOSED)
+        sv_reactor_close(home->reactor, connection, SV_CLOSE_ANSWER); /* no callback has to run first */
+    else if (answer == SRVLUA_CLOSE_CONNECTION)
+        sv_reactor_dismiss(home->reactor, connection);
+}
+
+/* The worker that gets an event: the one that the user's function names, else the dispatch mode's. False: none, it is dropped. */
+static bool find_worker(struct sv_ring_home *home, struct sv_connection *connection, uint16_t type, const void *data,
+                        size_t length, uint32_t *number) {
+    int32_t answer = SRVLUA_USERFUNC_FALLBACK;
+    if (home->ask) answer = home->ask(home->choose_context, home->reactor->number, connection, NULL, type, data, length);
+    if (answer == SRVLUA_USERFUNC_FALLBACK) answer = (int32_t)target_of(home, connection, type);
+    if (answer < 0) {
+        drop_event(home, connection, type, answer);
+        return false;
+    }
+    *number = (uint32_t)answer;
+    return true;
 }
 
 /* A record of the connection is on its way to a worker. */
@@ -118,20 +141,32 @@ static void keep_target(struct sv_ring_home *home, struct sv_connection *connect
     if (!connection->in_flight++) set_target(connection, number);
 }
 
+/* Whether max_queued_bytes is reached, when everything that workers have finished is seen; those that have not will ring. */
+static bool has_too_much_queued(struct sv_ring_home *home, const struct sv_connection *connection) {
+    uint64_t limit = (uint64_t)home->reactor->max_queued_bytes;
+    if (!limit || connection->undelivered < limit) return false;
+    bool is_anywhere = home->ask || connection->target == UINT32_MAX;
+    for (uint32_t i = 0; i < home->worker_count; i++) {
+        if (!is_anywhere && i != connection->target) continue;
+        for (uint32_t parity = 0; parity < 2; parity++) {
+            struct sv_ring_writer *writer = &home->endpoint->writers[sv_endpoint_of_slot(home->endpoint->ipc, i, parity)];
+            if (writer->ring) sv_ring_want_space(writer); /* also looks again */
+        }
+    }
+    return connection->undelivered >= limit;
+}
+
 static unsigned char *reserve(void *context, struct sv_connection *connection, uint32_t *size) {
     struct sv_ring_home *home = context;
     struct sv_reactor *reactor = home->reactor;
+    if (has_too_much_queued(home, connection)) {
+        sv_reactor_set_block(reactor, connection, SV_BLOCK_QUEUED, true);
+        if (!sv_link_is_in(&connection->waiting)) sv_list_append(&home->queued, &connection->waiting);
+        return NULL;
+    }
+    if (home->ask) return reactor->scratch; /* SV_READ_MAX bytes, which is what *size says */
     uint32_t number = target_of(home, connection, SV_RECORD_RECEIVE);
     struct sv_ring_target *target = &home->targets[number];
-    if (reactor->max_queued_bytes && connection->undelivered >= (uint64_t)reactor->max_queued_bytes) {
-        struct sv_ring_writer *writer = sv_writer_to(home->endpoint, target->endpoint);
-        if (writer) sv_ring_want_space(writer); /* also looks again */
-        if (connection->undelivered >= (uint64_t)reactor->max_queued_bytes) {
-            sv_reactor_set_block(reactor, connection, SV_BLOCK_QUEUED, true);
-            if (!sv_link_is_in(&connection->waiting)) sv_list_append(&home->queued, &connection->waiting);
-            return NULL;
-        }
-    }
     uint32_t most = sv_max_payload_to(home->endpoint, target->endpoint);
     if (most < *size) *size = most;
     home->record = target->first || target->successor ? NULL : sv_send_reserve(home->endpoint, target->endpoint, LEAST_READ, size);
@@ -144,31 +179,50 @@ static unsigned char *reserve(void *context, struct sv_connection *connection, u
     return home->record->payload;
 }
 
-static void commit(void *context, struct sv_connection *connection, uint32_t length, int64_t stamp_ns) {
-    struct sv_ring_home *home = context;
-    if (!length) return; /* what was reserved but not published is simply not there */
-    struct sv_ring_target *target = &home->targets[home->record_target];
+static void account(struct sv_ring_home *home, struct sv_connection *connection, uint32_t number, uint32_t length) {
     struct sv_session *session = connection->session;
-    fill(home->record, SV_RECORD_RECEIVE, connection->id, home->reactor->number, stamp_ns, length);
     atomic_store_explicit(&session->dispatched_bytes,
                           atomic_load_explicit(&session->dispatched_bytes, memory_order_relaxed) + length, memory_order_relaxed);
     connection->undelivered += length;
-    keep_target(home, connection, home->record_target);
+    keep_target(home, connection, number);
+    sv_count(home->reactor->counters, SV_COUNT_DISPATCHED, 1);
+}
+
+/* The data lies in the scratch space. What finds no room in its ring is put aside, and no more is read of this connection then. */
+static void commit_asked(struct sv_ring_home *home, struct sv_connection *connection, uint32_t length, int64_t stamp_ns) {
+    struct sv_reactor *reactor = home->reactor;
+    uint32_t number;
+    if (!find_worker(home, connection, SV_RECORD_RECEIVE, reactor->scratch, length, &number)) return;
+    account(home, connection, number, length);
+    struct sv_ring_target *target = &home->targets[number];
+    if (!put(home, target, SV_RECORD_RECEIVE, connection->id, reactor->number, stamp_ns, reactor->scratch, length))
+        wait_for_room(home, target, connection);
+}
+
+static void commit(void *context, struct sv_connection *connection, uint32_t length, int64_t stamp_ns) {
+    struct sv_ring_home *home = context;
+    if (!length) return; /* what was reserved but not published is simply not there */
+    if (home->ask) {
+        commit_asked(home, connection, length, stamp_ns);
+        return;
+    }
+    struct sv_ring_target *target = &home->targets[home->record_target];
+    fill(home->record, SV_RECORD_RECEIVE, connection->id, home->reactor->number, stamp_ns, length);
+    account(home, connection, home->record_target, length);
     target->in_flight++;
     count_packet(home->endpoint->writers[target->endpoint].ring);
-    sv_count(home->reactor->counters, SV_COUNT_DISPATCHED, 1);
     sv_send_filled(home->endpoint, target->endpoint, home->record);
 }
 
 static void notify(void *context, struct sv_connection *connection, uint16_t type, int32_t value) {
     struct sv_ring_home *home = context;
     const struct sv_port_rules *rules = &home->reactor->ports[connection->port];
-    if (type == SV_RECORD_CONNECT && !home->is_sticky && !rules->has_connect_event) return;
-    uint32_t number = target_of(home, connection, type);
+    uint32_t number;
     if (type == SV_RECORD_CONNECT) {
-        if (home->is_sticky) set_target(connection, number);
+        if (home->is_sticky) set_target(connection, target_of(home, connection, type));
         if (!rules->has_connect_event) return;
     }
+    if (!find_worker(home, connection, type, NULL, 0, &number)) return;
     keep_target(home, connection, number);
     put(home, &home->targets[number], type, connection->id, value, 0, NULL, 0);
 }
@@ -176,7 +230,11 @@ static void notify(void *context, struct sv_connection *connection, uint16_t typ
 static bool datagram(void *context, const struct sv_port_rules *port, const struct sv_address *from, const void *data,
                      size_t length, int64_t stamp_ns) {
     struct sv_ring_home *home = context;
-    struct sv_ring_target *target = &home->targets[home->choose(home->choose_context, NULL, from, SV_RECORD_PACKET)];
+    int32_t answer = SRVLUA_USERFUNC_FALLBACK;
+    if (home->ask) answer = home->ask(home->choose_context, home->reactor->number, NULL, from, SV_RECORD_PACKET, data, length);
+    if (answer == SRVLUA_USERFUNC_FALLBACK) answer = (int32_t)home->choose(home->choose_context, NULL, from, SV_RECORD_PACKET);
+    if (answer < 0) return true; /* dropped; there is no connection that could be closed */
+    struct sv_ring_target *target = &home->targets[answer];
     char text[SV_ADDRESS_TEXT_SIZE];
     struct sv_packet_head head = {.server_socket = port->listener_fd};
     sv_address_text(from, text, &head.peer_port);
@@ -296,9 +354,7 @@ void sv_ring_home_check_space(struct sv_ring_home *home) {
     for (struct sv_link *link = home->queued.next, *next; link != &home->queued; link = next) {
         next = link->next;
         struct sv_connection *connection = sv_container(link, struct sv_connection, waiting);
-        struct sv_ring_writer *writer = sv_writer_to(home->endpoint, home->targets[target_of(home, connection, SV_RECORD_RECEIVE)].endpoint);
-        if (writer) sv_ring_want_space(writer);
-        if (connection->undelivered >= (uint64_t)reactor->max_queued_bytes) continue;
+        if (has_too_much_queued(home, connection)) continue;
         sv_list_remove(&connection->waiting);
         sv_reactor_set_block(reactor, connection, SV_BLOCK_QUEUED, false);
     }
@@ -319,7 +375,7 @@ void sv_ring_home_worker_down(struct sv_ring_home *home, uint32_t worker, uint32
     for (struct sv_link *link = reactor->all.next, *next; link != &reactor->all; link = next) {
         next = link->next;
         struct sv_connection *connection = sv_container(link, struct sv_connection, all);
-        if (connection->target != worker && connection->target != UINT32_MAX) continue;
+        if (!home->ask && connection->target != worker && connection->target != UINT32_MAX) continue;
         uint32_t flags = sv_session_flags(connection->session);
         if (connection->is_owed_close) /* asked again; a second answer finds nothing, and the callback runs once (CLOSE_FIRED) */
             notify(home, connection, SV_RECORD_CLOSED, -1);

@@ -32,6 +32,10 @@ struct sv_ring_home {
     /* Worker for an event of a connection, or (connection NULL) a datagram; set by the server's dispatch. */
     uint32_t (*choose)(void *context, const struct sv_connection *connection, const struct sv_address *from, uint16_t type);
     void *choose_context;
+    /* The same asked of the user first, who may look at the data: a worker or enum srvlua_dispatch_result; NULL: there is no
+     * such function. Then data is read into the reactor's scratch space, for its ring is known only after the question. */
+    int32_t (*ask)(void *context, uint32_t reactor, const struct sv_connection *connection, const struct sv_address *from,
+                   uint16_t type, const void *data, size_t length);
     bool is_sticky;           /* the choice at CONNECT holds for the connection's life */
     bool is_sticky_in_flight; /* a choice holds while records of the connection are unfinished */
 };

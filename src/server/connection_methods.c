@@ -249,11 +249,13 @@ int srvlua_sendto(srvlua_server *server, const char *address, int port, const vo
 
 /* ------------------------------------------------------------------------------------------------------------ close */
 
-/* The close callback runs in the worker that the connection belongs to; where it belongs to none, in any worker that asks. */
+/* The close callback runs in the worker that the connection belongs to; where it belongs to none, in any worker that asks. With
+ * a dispatch function only the reactor can find out. */
 static bool is_ours_to_close(const srvlua_server *server, const struct sv_session *session) {
     const struct sv_runtime *rt = &server->rt;
     if (rt->role != SRVLUA_ROLE_WORKER) return false;
     if (server->mode == SRVLUA_BASE) return sv_runtime_owns(rt, session);
+    if (server->dispatch) return false;
     uint32_t worker = atomic_load_explicit(&session->worker, memory_order_acquire);
     if (worker != UINT32_MAX) return worker == (uint32_t)rt->slot;
     return !sv_dispatch_is_sticky(server->effective.dispatch_mode);
@@ -472,14 +474,8 @@ int64_t srvlua_heartbeat(srvlua_server *server, int close_them, int64_t **ids, s
 
 /* ------------------------------------------------------------------------------------------------------------- info */
 
-int srvlua_get_client_info(srvlua_server *server, int64_t fd, int ignore_error, struct srvlua_client_info *info,
-                           struct srvlua_status *status) {
-    int result = sv_check_call(server, SV_CALL_CONNECTION, status);
-    if (result) return result;
-    struct sv_session *session = fd > 0 ? sv_session_find(&server->rt.sessions, (uint64_t)fd) : NULL;
-    if (!session || !is_visible(server, session))
-        return sv_server_fail(server, status, SRVLUA_ERROR_SESSION_NOT_EXIST, "session %lld does not exist", (long long)fd);
-    if (!ignore_error && !is_live(session) && !sv_events_is_closing(server, (uint64_t)fd)) return fail_closed(server, status, session, fd);
+/* What the shared words tell of a session. */
+static void fill_client_info(const srvlua_server *server, const struct sv_session *session, int64_t fd, struct srvlua_client_info *info) {
     const struct sv_port_rules *rules = &server->rules[session->port];
     uint64_t dispatched = atomic_load_explicit(&session->dispatched_bytes, memory_order_relaxed);
     uint64_t consumed = atomic_load_explicit(&session->consumed_bytes, memory_order_relaxed);
@@ -499,7 +495,6 @@ int srvlua_get_client_info(srvlua_server *server, int64_t fd, int ignore_error, 
         .send_queued_bytes = (int64_t)atomic_load_explicit(&session->output_bytes, memory_order_relaxed),
         .worker_id = -1,
     };
-    if (!sv_runtime_owns(&server->rt, session)) info->send_queued_bytes += (int64_t)sv_runtime_in_flight(&server->rt, session);
     if (server->mode == SRVLUA_PROCESS && server->effective.dispatch_mode == SV_DISPATCH_CO_CONN)
         info->worker_id = (int)atomic_load_explicit(&session->worker, memory_order_relaxed);
     info->has_uid = sv_session_uid(session, (uint64_t)fd, &info->uid);
@@ -508,6 +503,45 @@ int srvlua_get_client_info(srvlua_server *server, int64_t fd, int ignore_error, 
     memcpy(info->address, session->peer_text, sizeof info->address);
     info->address[sizeof info->address - 1] = '\0';
     info->remote_ip = info->address;
+}
+
+int srvlua_get_client_info(srvlua_server *server, int64_t fd, int ignore_error, struct srvlua_client_info *info,
+                           struct srvlua_status *status) {
+    int result = sv_check_call(server, SV_CALL_CONNECTION, status);
+    if (result) return result;
+    struct sv_session *session = fd > 0 ? sv_session_find(&server->rt.sessions, (uint64_t)fd) : NULL;
+    if (!session || !is_visible(server, session))
+        return sv_server_fail(server, status, SRVLUA_ERROR_SESSION_NOT_EXIST, "session %lld does not exist", (long long)fd);
+    if (!ignore_error && !is_live(session) && !sv_events_is_closing(server, (uint64_t)fd)) return fail_closed(server, status, session, fd);
+    fill_client_info(server, session, fd, info);
+    if (!sv_runtime_owns(&server->rt, session)) info->send_queued_bytes += (int64_t)sv_runtime_in_flight(&server->rt, session);
     if (atomic_load_explicit(&session->id, memory_order_acquire) == (uint64_t)fd) return 0;
     return sv_server_fail(server, status, SRVLUA_ERROR_SESSION_NOT_EXIST, "session %lld does not exist", (long long)fd);
+}
+
+/* ------------------------------------------------------------------------------------------------ asked by reactors */
+
+/* Reactor threads share the master's server object: nothing of it is written here. A session that is still being filled in is
+ * not there yet. */
+static struct sv_session *find_for_reactor(const srvlua_reactor *reactor, int64_t fd) {
+    const srvlua_server *server = srvlua_reactor_server(reactor);
+    struct sv_session *session = server->is_running && fd > 0 ? sv_session_find(&server->rt.sessions, (uint64_t)fd) : NULL;
+    return session && sv_session_get_state(session) != SV_SESSION_CLAIMED ? session : NULL;
+}
+
+int srvlua_reactor_client_info(srvlua_reactor *reactor, int64_t fd, int ignore_error, struct srvlua_client_info *info,
+                               struct srvlua_status *status) {
+    const srvlua_server *server = srvlua_reactor_server(reactor);
+    if (!server->is_running) return sv_fail(status, SRVLUA_ERROR_WRONG_OPERATION, "the server is not running");
+    struct sv_session *session = find_for_reactor(reactor, fd);
+    if (session && !ignore_error && !is_live(session))
+        return sv_fail(status, closed_code(session), "session %lld is closed", (long long)fd);
+    if (session) fill_client_info(server, session, fd, info);
+    if (session && atomic_load_explicit(&session->id, memory_order_acquire) == (uint64_t)fd) return 0;
+    return sv_fail(status, SRVLUA_ERROR_SESSION_NOT_EXIST, "session %lld does not exist", (long long)fd);
+}
+
+int srvlua_reactor_exist(srvlua_reactor *reactor, int64_t fd) {
+    struct sv_session *session = find_for_reactor(reactor, fd);
+    return session && is_live(session);
 }

@@ -1,7 +1,8 @@
 /* server.h: the server object: settings, ports, callbacks, and the runtime that runs it. Everything public goes through here.
  *
  * Owner: the program that made it. Forked processes have their own copies; what is shared lies in the runtime's arena.
- * runs in: one thread of each process; `choose` (dispatch.c) also in reactor threads, on what never changes after start(). */
+ * runs in: one thread of each process; `choose` and `ask` (dispatch.c, dispatcher.c) also in reactor threads, on what never
+ * changes after start(). */
 #ifndef SV_SERVER_SERVER_H
 #define SV_SERVER_SERVER_H
 
@@ -52,6 +53,10 @@ struct srvlua_server {
     bool has_stats_warning;
     struct sv_log_limit discard_notice;
     _Atomic int64_t next_idle_warning_ns; /* reactors: code 9007, once a second */
+    struct srvlua_dispatcher dispatcher;  /* as given; zero: none */
+    srvlua_dispatch_function dispatch;    /* from start() on: what reactors ask, NULL: nothing */
+    struct srvlua_reactor *reactors;      /* [reactor_num], if they ask */
+    _Atomic int64_t next_dispatch_error_ns, next_dispatch_warning_ns, next_slow_dispatch_ns; /* reactors */
     _Atomic uint32_t rotation; /* dispatch modes that rotate: all reactors of the master count on it */
 };
 
@@ -92,6 +97,16 @@ void sv_output_wait_end(srvlua_server *server, uint64_t id);
 uint32_t sv_dispatch_choose(void *context, const struct sv_connection *connection, const struct sv_address *from, uint16_t type);
 bool sv_dispatch_is_sticky(int64_t mode);
 bool sv_dispatch_has_order(int64_t mode); /* connect and close events are on */
+
+/* dispatcher.c: the user's own dispatch function. */
+/* Whether start() can use what was given; settles what follows from it in the effective settings. 0 or -code. */
+int sv_dispatcher_check(srvlua_server *server, struct srvlua_status *status);
+/* In start(), before the first fork: makes what the reactors need to ask. 0 or -code. */
+int sv_dispatcher_open(srvlua_server *server, struct srvlua_status *status);
+void sv_dispatcher_close(srvlua_server *server);
+/* `ask` of struct sv_ring_home. runs in: reactor threads. */
+int32_t sv_dispatcher_ask(void *context, uint32_t number, const struct sv_connection *connection, const struct sv_address *from,
+                          uint16_t record, const void *data, size_t length);
 
 /* stats.c */
 void sv_stats_start_file(srvlua_server *server);

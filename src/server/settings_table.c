@@ -120,9 +120,8 @@ const struct sv_setting_row sv_setting_rows[] = {
          "the "
          "one of the client's address (`ip`) or of the bound uid (`uid`), or one chosen by load.")},
     {SERVER(DISPATCH, dispatch_func), .type = SV_SETTING_FUNCTION, FLAGS(IN_PROCESS),
-     LATER("Lua states in the reactors"),
      DOC("Function `(server, fd, type [, data])` that picks the worker per event; runs in the reactor and may have no "
-         "upvalues.")},
+         "upvalues. With it `send_yield` is off.")},
     {SERVER(DISPATCH, discard_timeout_request), BOOL(true), FLAGS(IN_PROCESS),
      DOC("In the dispatch modes without close order (`round`, `idle`, `stream`, `co_req`, `concurrent`), data of a "
          "connection that is gone is dropped; false delivers it.")},

@@ -45,7 +45,7 @@ void sv_setting_describe(const struct sv_setting_row *row, char *text, size_t si
         [SV_SETTING_SIZE] = "size",
         [SV_SETTING_STRING] = "string",
         [SV_SETTING_PATH] = "path",
-        [SV_SETTING_FUNCTION] = "function",
+        [SV_SETTING_FUNCTION] = "function without upvalues",
         [SV_SETTING_INT_LIST] = "list of integers",
         [SV_SETTING_STRING_LIST] = "list of strings",
         [SV_SETTING_STRING_OR_LIST] = "string or list of strings",
@@ -115,7 +115,7 @@ static void append_given(const struct srvlua_value *given, char *text, size_t si
         append(text, size, "function");
         return;
     case SRVLUA_VALUE_OTHER:
-        append(text, size, "%.40s", given->string ? given->string : "another type");
+        append(text, size, "%.80s", given->string ? given->string : "another type");
         return;
     }
     append(text, size, "value of unknown type %d", (int)given->type);

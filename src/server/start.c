@@ -168,6 +168,7 @@ static void fill_config(srvlua_server *server) {
                   .fire = sv_events_fire,
                   .deliver = sv_events_deliver,
                   .choose = sv_dispatch_choose,
+                  .ask = server->dispatch ? sv_dispatcher_ask : NULL,
                   .failed = sv_events_failed},
         .sink = server->sink,
         .log = server->log,
@@ -179,7 +180,8 @@ static void fill_config(srvlua_server *server) {
 
 static int prepare(srvlua_server *server, struct srvlua_status *status) {
     int result = finish_settings(server, status);
-    return result ? result : check_callbacks(server, status);
+    if (result == 0) result = check_callbacks(server, status);
+    return result ? result : sv_dispatcher_check(server, status);
 }
 
 int srvlua_check(srvlua_server *server, struct srvlua_status *status) {
@@ -196,6 +198,7 @@ int srvlua_start(srvlua_server *server, struct srvlua_status *status) {
     result = prepare(server, status);
     if (result == 0) result = open_listeners(server, status);
     if (result == 0) result = make_rules(server, status);
+    if (result == 0) result = sv_dispatcher_open(server, status);
     if (result) {
         forget_finished(server);
         return sv_server_note(server, result);
@@ -206,6 +209,7 @@ int srvlua_start(srvlua_server *server, struct srvlua_status *status) {
     server->is_running = true;
     result = sv_runtime_run(&server->rt, status);
     server->rt.role = SRVLUA_ROLE_AFTER;
+    sv_dispatcher_close(server);
     server->log = sv_log_view(server->sink, "master", -1);
     for (size_t i = 0; i < server->port_count; i++) sv_listener_close(&server->ports[i]->listener, true);
     return sv_server_note(server, result);

@@ -22,11 +22,10 @@
 ---@field cpu_affinity_ignore? integer[]
 --- Which worker gets a packet: the next one (`round`), the one of the descriptor (`fd`), an idle one (`idle`), the
 --- one of the client's address (`ip`) or of the bound uid (`uid`), or one chosen by load. PROCESS mode only.
---- *`stream` not yet.* *`co_conn` not yet.* *`co_req` not yet.* *`concurrent` not yet.* *`least_latency` not yet.*
 --- Default: `'fd'`.
 ---@field dispatch_mode? 'round'|'fd'|'idle'|'ip'|'uid'|'stream'|'co_conn'|'co_req'|'concurrent'|'least_latency'|integer
 --- Function `(server, fd, type [, data])` that picks the worker per event; runs in the reactor and may have no
---- upvalues. PROCESS mode only. *Not yet: needs Lua states in the reactors.* Default: none.
+--- upvalues. With it `send_yield` is off. PROCESS mode only. Default: none.
 ---@field dispatch_func? function
 --- In the dispatch modes without close order (`round`, `idle`, `stream`, `co_req`, `concurrent`), data of a
 --- connection that is gone is dropped; false delivers it. PROCESS mode only. Default: true.
@@ -377,7 +376,7 @@
 --- worker goes on. Default: false.
 ---@field exit_on_error? boolean
 --- What becomes of the request that a dead worker was running: its connection is kept or closed, or the packet is
---- given once more to the successor. *Not yet: needs the record of running requests.* Default: `'keep'`.
+--- given once more to the successor. Default: `'keep'`.
 ---@field on_lost_request? 'keep'|'close'|'redeliver'|integer
 --- A callback that runs so long without yielding is reported with its Lua stack. 0 = off. *Not yet: needs hang
 --- detection.* Default: 1.
@@ -398,7 +397,7 @@
 ---@field respawn_delay_max? number
 --- A process that has not finished workerStart by then is killed. 0 = no limit. Default: 30.
 ---@field start_timeout? number
---- How many workers a reload replaces at the same time. *Not yet: needs reload.* Default: all.
+--- How many workers a reload replaces at the same time. Default: all.
 ---@field reload_parallel? integer
 --- A worker that is due by `max_request` waits a random 0..jitter before it leaves. *Not yet: needs reload.*
 --- Default: 0.

@@ -42,6 +42,15 @@
 ---@field DISPATCH_CO_REQ_LB integer
 ---@field DISPATCH_CONCURRENT_LB integer
 ---@field DISPATCH_LEAST_LATENCY integer
+---@field DISPATCH_DATA integer
+---@field DISPATCH_PACKET integer
+---@field DISPATCH_CLOSE integer
+---@field DISPATCH_CONNECT integer
+---@field DISPATCH_BUFFER_FULL integer
+---@field DISPATCH_BUFFER_EMPTY integer
+---@field DISCARD_PACKET integer
+---@field CLOSE_CONNECTION integer
+---@field USERFUNC_FALLBACK integer
 ---@field IPC_UNSOCK integer
 ---@field IPC_MSGQUEUE integer
 ---@field IPC_PREEMPTIVE integer
