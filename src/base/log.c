@@ -32,6 +32,9 @@ struct sv_log_sink {
     enum srvlua_log_level level;
     enum sv_log_rotation rotation;
     bool with_microseconds, is_json, displays_errors;
+    bool is_kept;           /* the path is of no use any more */
+    uid_t user;             /* owner of files to come; -1: who makes them */
+    gid_t group;
 };
 
 struct line {
@@ -91,11 +94,18 @@ static int open_file(const char *path, int64_t period) {
     return moved < 0 ? -error : moved;
 }
 
+/* Hands a file to the workers' identity, if it is ours to give. */
+static int give_away(const struct sv_log_sink *sink, int fd) {
+    bool is_wanted = sink->user != (uid_t)-1 || sink->group != (gid_t)-1;
+    return is_wanted && geteuid() == 0 && fchown(fd, sink->user, sink->group) < 0 ? -errno : 0;
+}
+
 /* Puts the file of a period behind the sink's descriptor; 0 or -errno. */
 static int replace_file(struct sv_log_sink *sink, int64_t period) {
     int fd = open_file(sink->path, period), result = 0;
     if (fd < 0)
         return fd;
+    give_away(sink, fd); /* where that fails, who may not open it stays with the former file */
     while (dup3(fd, sink->fd, O_CLOEXEC) < 0) {
         if (errno == EINTR || errno == EBUSY) /* EBUSY: another thread is just opening something */
             continue;
@@ -125,6 +135,8 @@ struct sv_log_sink *sv_log_sink_new(void) {
     sink->fd = STDERR_FILENO;
     sink->level = SRVLUA_LOG_INFO;
     sink->displays_errors = true;
+    sink->user = (uid_t)-1;
+    sink->group = (gid_t)-1;
     return sink;
 }
 
@@ -164,7 +176,7 @@ int sv_log_sink_open(struct sv_log_sink *sink, const char *path) {
 }
 
 int sv_log_sink_reopen(struct sv_log_sink *sink) {
-    if (!sink->path)
+    if (!sink->path || sink->is_kept)
         return 0;
     int64_t period = current_period(sink->rotation);
     atomic_store(&sink->period, period);
@@ -194,6 +206,16 @@ void sv_log_sink_set_json(struct sv_log_sink *sink, bool is_json) { sink->is_jso
 void sv_log_sink_set_rotation(struct sv_log_sink *sink, enum sv_log_rotation rotation) { sink->rotation = rotation; }
 
 void sv_log_sink_set_display_errors(struct sv_log_sink *sink, bool is_on) { sink->displays_errors = is_on; }
+
+int sv_log_sink_set_owner(struct sv_log_sink *sink, uid_t user, gid_t group) {
+    sink->user = user;
+    sink->group = group;
+    return sink->path ? give_away(sink, sink->fd) : 0;
+}
+
+void sv_log_sink_keep(struct sv_log_sink *sink) { sink->is_kept = true; }
+
+bool sv_log_sink_has_file(const struct sv_log_sink *sink) { return sink->path != NULL; }
 
 int sv_log_sink_fd(const struct sv_log_sink *sink) { return sink->fd; }
 
@@ -411,7 +433,7 @@ void sv_log_vwrite(const struct sv_log *log, enum srvlua_log_level level, int64_
     clock_gettime(CLOCK_REALTIME, &record.time);
     if (!localtime_r(&record.time.tv_sec, &record.local))
         return; /* the year does not fit an int */
-    if (log->sink->path) {
+    if (log->sink->path && !log->sink->is_kept) {
         int result = follow_rotation(log->sink, period_of(log->sink->rotation, &record.local));
         if (result < 0) {
             struct record failure = record;

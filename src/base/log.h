@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "srvlua.h"
 
@@ -35,6 +36,13 @@ void sv_log_sink_set_json(struct sv_log_sink *sink, bool is_json);
 void sv_log_sink_set_rotation(struct sv_log_sink *sink, enum sv_log_rotation rotation);
 /* ERROR lines also go to stderr when lines go to a file (display_errors; off after daemonize). */
 void sv_log_sink_set_display_errors(struct sv_log_sink *sink, bool is_on);
+/* The file and those that follow it are given to this user and group (-1: as it is), so that processes that changed their
+ * identity can open them again. For root; 0 or -errno. No effect for stderr. */
+int sv_log_sink_set_owner(struct sv_log_sink *sink, uid_t user, gid_t group);
+/* Stays with the descriptor from now on: the path means another file here, or none (chroot). */
+void sv_log_sink_keep(struct sv_log_sink *sink);
+/* Lines go to a file. */
+bool sv_log_sink_has_file(const struct sv_log_sink *sink);
 /* Descriptor lines go to (2 for stderr). */
 int sv_log_sink_fd(const struct sv_log_sink *sink);
 

@@ -56,6 +56,7 @@ struct manager {
 
 static void progress_reload(struct manager *manager);
 static void progress_stop(struct manager *manager);
+static void receive(void *context, const struct sv_message *message);
 
 static bool is_process_mode(const struct manager *manager) {
     return manager->rt->ipc.is_process_mode;
@@ -126,6 +127,7 @@ static void start_replacement(struct manager *manager, uint32_t slot) {
 static void schedule_respawn(struct manager *manager, uint32_t slot, bool was_quick) {
     struct sv_runtime *rt = manager->rt;
     struct child *child = &manager->children[slot];
+    if (manager->failure) return;
     if (!was_quick) {
         child->quick_deaths = 0;
         child->delay = 0;
@@ -264,7 +266,7 @@ static void on_death(struct manager *manager, uint32_t slot, uint32_t parity, in
     tell_owners(manager, SV_RECORD_WORKER_DOWN, slot, parity);
     if (!is_process_mode(manager)) free_sessions_of(manager, endpoint);
     if (status != 0) report_lost(manager, slot, parity, former.pid);
-    if (status != 0 && !manager->stopping) report_error(manager, slot, former.pid, status);
+    if (status != 0 && !manager->stopping && !manager->failure) report_error(manager, slot, former.pid, status);
     if (manager->stopping) {
         progress_stop(manager);
         return;
@@ -296,7 +298,9 @@ static void reap(struct manager *manager) {
         for (uint32_t parity = 0; parity < 2; parity++) {
             int status;
             pid_t pid = manager->children[slot].lives[parity].pid;
-            if (pid > 0 && waitpid(pid, &status, WNOHANG) == pid) on_death(manager, slot, parity, status);
+            if (pid <= 0 || waitpid(pid, &status, WNOHANG) != pid) continue;
+            sv_receive_from(&rt->endpoint, sv_endpoint_of_slot(&rt->ipc, slot, parity), receive, manager); /* its last words */
+            on_death(manager, slot, parity, status);
         }
     }
 }
@@ -340,7 +344,7 @@ static void on_bye(struct manager *manager, uint32_t slot, uint32_t parity) {
     if (slot >= rt->slot_count || parity > 1 || manager->stopping) return;
     struct child *child = &manager->children[slot];
     struct life *life = &child->lives[parity];
-    if (life->phase == LIFE_NONE || parity != child->active) return;
+    if (life->phase == LIFE_NONE || parity != child->active || manager->failure) return;
     life->phase = LIFE_LEAVING;
     if (rt->config.max_wait_time > 0) {
         life->kill_at_ns = sv_now_ns() + sv_runtime_wait_ns(rt) + KILL_GRACE_NS;
@@ -453,10 +457,20 @@ static int on_tick(srvlua_loop *loop, int64_t timer, void *context) {
             life->kill_at_ns = 0;
             kill(life->pid, SIGKILL);
         }
-        if (!manager->stopping && child->respawn_at_ns && now_ns >= child->respawn_at_ns) start_life(manager, slot);
+        if (!manager->stopping && !manager->failure && child->respawn_at_ns && now_ns >= child->respawn_at_ns) start_life(manager, slot);
     }
     if (manager->stopping) reap(manager); /* should a SIGCHLD have been merged with another */
     return 0;
+}
+
+/* A worker must not serve as it is: the server ends, and start() tells why. */
+static void on_start_failed(struct manager *manager, int code) {
+    if (manager->failure || manager->stopping) return;
+    manager->failure = code;
+    if (is_process_mode(manager))
+        sv_runtime_tell(manager->rt, SV_ENDPOINT_MASTER, SV_RECORD_START_FAILED, 0, code);
+    else
+        begin_stop(manager);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- life */
@@ -494,6 +508,7 @@ static void receive(void *context, const struct sv_message *message) {
     switch (message->type) {
         case SV_RECORD_READY: on_ready(manager, (uint32_t)message->id, (uint32_t)message->value); break;
         case SV_RECORD_BYE: on_bye(manager, (uint32_t)message->id, (uint32_t)message->value); break;
+        case SV_RECORD_START_FAILED: on_start_failed(manager, message->value); break;
         case SV_RECORD_STOP_ALL: begin_stop(manager); break;
         case SV_RECORD_SHUTDOWN: begin_stop(manager); break;
         default: sv_log_write(&manager->rt->log, SRVLUA_LOG_WARNING, "manager: a record of type %d is not for me", message->type);
@@ -549,6 +564,7 @@ int sv_manager_run(struct sv_runtime *rt, struct srvlua_status *status) {
     free(manager.children);
     rt->role = SRVLUA_ROLE_AFTER;
     if (result) return sv_fail(status, -result, "the manager could not be set up: %s", srvlua_strerror(-result));
+    if (manager.failure) return sv_fail(status, manager.failure, "the workers could not be set up: %s", srvlua_strerror(manager.failure));
     sv_runtime_fire(rt, SRVLUA_ON_SHUTDOWN);
     return 0;
 }

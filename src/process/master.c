@@ -199,10 +199,12 @@ static void serve(struct master *master) {
     struct sv_runtime *rt = master->rt;
     while (!master->is_ready && master->is_manager_alive) sv_loop_turn(&rt->loop, 100);
     if (master->is_manager_alive) {
-        sv_runtime_fire(rt, SRVLUA_ON_START);
+        if (!master->result) sv_runtime_fire(rt, SRVLUA_ON_START);
         master->phase = RUNNING;
-        sv_acceptor_start(&rt->acceptor);
-        tell_reactors(master, SV_RECORD_SERVE);
+        if (!master->result) {
+            sv_acceptor_start(&rt->acceptor);
+            tell_reactors(master, SV_RECORD_SERVE);
+        }
         if (master->wants_shutdown) begin_shutdown(master);
     }
     sv_loop_run(&rt->loop);
@@ -223,7 +225,8 @@ int sv_master_run(struct sv_runtime *rt, struct srvlua_status *status) {
     if (result == 0) {
         serve(&master);
         result = master.result;
-        if (result) sv_fail(status, -result, "the manager died: %s", srvlua_strerror(-result));
+        const char *reason = result == -SRVLUA_ERROR_SERVER_WORKER_TERMINATED ? "the manager died" : "the workers could not be set up";
+        if (result) sv_fail(status, -result, "%s: %s", reason, srvlua_strerror(-result));
     } else {
         sv_fail(status, -result, "the master could not be set up: %s", srvlua_strerror(-result));
     }

@@ -133,6 +133,7 @@ static void *run(void *argument) {
     char name[16];
     snprintf(name, sizeof name, "reactor %u", thread->number);
     prctl(PR_SET_NAME, name);
+    sv_cpus_pin(&thread->rt->cpus, thread->number, &thread->reactor.log);
     sv_loop_run(&thread->loop);
     sv_reactor_free(&thread->reactor);
     sv_send(&thread->endpoint, SV_ENDPOINT_MASTER, SV_RECORD_DRAINED, thread->number, 0, NULL, 0);

@@ -189,18 +189,41 @@ static bool is_single_process(const struct sv_runtime *rt) {
     return config->mode == SRVLUA_BASE && config->workers == 1 && !config->task_workers && !config->users && !config->max_request;
 }
 
-int sv_runtime_run(struct sv_runtime *rt, struct srvlua_status *status) {
-    if (rt->config.pid_file) {
-        int result = sv_pid_file_check(rt->config.pid_file, status);
-        if (result) return result;
+/* Who the workers become, and the log file with them (settings.md 3.17, 3.14). */
+static int prepare_identity(struct sv_runtime *rt, struct srvlua_status *status) {
+    const struct sv_runtime_config *config = &rt->config;
+    if (!config->user && !config->group && !config->root) return 0;
+    if (geteuid() != 0) {
+        sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "user, group and chroot have no effect: the server was not started by root");
+        return 0;
     }
-    if (rt->config.is_daemon) {
-        int result = sv_daemonize(rt, status);
-        if (result) return result;
-    }
+    int result = sv_identity_look_up(&rt->identity, config->user, config->group, config->root, status);
+    if (result) return result;
+    if (!sv_log_sink_has_file(rt->sink)) return 0;
+    const struct sv_identity *identity = &rt->identity;
+    result = sv_log_sink_set_owner(rt->sink, identity->has_user ? identity->user : (uid_t)-1, identity->has_group ? identity->group : (gid_t)-1);
+    if (result) sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "log_file cannot be given to the workers' user: %s", strerror(-result));
+    if (identity->root)
+        sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "log_file cannot be opened again by workers: it is outside of their chroot");
+    return 0;
+}
+
+/* What can still fail in the foreground, before anything is mapped or forked. */
+static int prepare(struct sv_runtime *rt, struct srvlua_status *status) {
+    const struct sv_runtime_config *config = &rt->config;
+    int result = config->pid_file ? sv_pid_file_check(config->pid_file, status) : 0;
+    if (result == 0 && config->open_cpu_affinity)
+        result = sv_cpus_list(&rt->cpus, config->cpus_ignored, config->cpus_ignored_count, status);
+    return result ? result : prepare_identity(rt, status);
+}
+
+static int run(struct sv_runtime *rt, struct srvlua_status *status) {
     rt->slot = -1;
     rt->signals.fd = -1;
-    int result = map_shared(rt);
+    int result = prepare(rt, status);
+    if (result == 0 && rt->config.is_daemon) result = sv_daemonize(rt, status);
+    if (result) return result;
+    result = map_shared(rt);
     if (result) {
         sv_ipc_close(&rt->ipc);
         sv_arena_unmap(&rt->arena);
@@ -219,5 +242,12 @@ int sv_runtime_run(struct sv_runtime *rt, struct srvlua_status *status) {
     sv_ipc_close(&rt->ipc);
     sv_arena_unmap(&rt->arena);
     if (rt->config.pid_file) sv_pid_file_remove(rt->config.pid_file);
+    return result;
+}
+
+int sv_runtime_run(struct sv_runtime *rt, struct srvlua_status *status) {
+    int result = run(rt, status);
+    sv_identity_free(&rt->identity);
+    sv_cpus_free(&rt->cpus);
     return result;
 }

@@ -15,6 +15,8 @@
 
 #include "base/log.h"
 #include "ipc/endpoint.h"
+#include "process/affinity.h"
+#include "process/identity.h"
 #include "process/signals.h"
 #include "reactor/accept.h"
 #include "reactor/reactor.h"
@@ -37,7 +39,11 @@ struct sv_runtime_config { /* from the settings; read only once the server runs 
     bool reload_async, is_daemon;
     bool is_sticky, is_sticky_in_flight; /* dispatch: as in struct sv_ring_home */
     bool measures_time;                  /* callbacks are timed: somebody looks at it */
+    bool open_cpu_affinity;
+    const int64_t *cpus_ignored;
+    size_t cpus_ignored_count;
     const char *pid_file;
+    const char *user, *group, *root; /* NULL: not given */
     int on_lost_request; /* enum sv_lost_action */
 };
 
@@ -116,6 +122,8 @@ struct sv_runtime {
     struct sv_slot *slots; /* [slot_count] */
     uint32_t slot_count;
     struct sv_signal_state saved_signals;
+    struct sv_identity identity; /* of event workers */
+    struct sv_cpu_list cpus;
 
     /* what the calling process is */
     enum srvlua_role role;

@@ -232,13 +232,32 @@ void sv_worker_leave(struct sv_runtime *rt) {
     sv_runtime_tell(rt, SV_ENDPOINT_MANAGER, SV_RECORD_BYE, (uint64_t)rt->slot, (int32_t)rt->parity);
 }
 
+/* A number below `end`, another one in each process and at each time. */
+static int64_t draw(int64_t end) {
+    uint64_t noise = (uint64_t)sv_now_ns() * UINT64_C(6364136223846793005) + (uint64_t)getpid() * UINT64_C(1442695040888963407);
+    return (int64_t)((noise >> 33) % (uint64_t)end);
+}
+
+static int leave_later(srvlua_loop *loop, int64_t timer, void *context) {
+    (void)loop, (void)timer;
+    sv_worker_leave(context);
+    return 0;
+}
+
+/* max_request is reached; reload_jitter keeps workers from leaving together. */
+static void leave_as_due(struct sv_runtime *rt) {
+    int64_t wait_ms = (int64_t)(rt->config.reload_jitter * 1e3);
+    rt->worker.request_limit = 0;
+    if (wait_ms <= 0 || sv_timer_add_internal(&rt->loop, draw(wait_ms) + 1, false, leave_later, rt) < 0) sv_worker_leave(rt);
+}
+
 void sv_worker_count_request(struct sv_runtime *rt) {
     struct sv_worker *worker = &rt->worker;
     uint64_t count = atomic_load_explicit(&worker->life->requests, memory_order_relaxed) + 1;
     atomic_store_explicit(&worker->life->requests, count, memory_order_relaxed);
     sv_count(rt->counters, SV_COUNT_REQUESTS, 1);
     /* not while the predecessor's inbox is being worked off: a third inbox would have to be kept in order */
-    if (worker->request_limit && (int64_t)count >= worker->request_limit && !worker->predecessor_life) sv_worker_leave(rt);
+    if (worker->request_limit && (int64_t)count >= worker->request_limit && !worker->predecessor_life) leave_as_due(rt);
 }
 
 /* The leaving worker's turn: false = keep turning. */
@@ -453,8 +472,7 @@ static void look_for_predecessor(struct sv_runtime *rt) {
 static int64_t draw_request_limit(const struct sv_runtime *rt) {
     if (!rt->config.max_request) return 0;
     int64_t grace = rt->config.max_request_grace;
-    uint64_t noise = (uint64_t)sv_now_ns() * UINT64_C(6364136223846793005) + (uint64_t)getpid() * UINT64_C(1442695040888963407);
-    return rt->config.max_request + (grace > 0 ? (int64_t)((noise >> 33) % (uint64_t)grace) + 1 : 0);
+    return rt->config.max_request + (grace > 0 ? draw(grace) + 1 : 0);
 }
 
 static int64_t dispatched_to_us(const struct sv_runtime *rt) {
@@ -511,9 +529,31 @@ static int set_up(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
     return 0;
 }
 
-_Noreturn void sv_worker_main(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
+/* The worker dies with the manager. */
+static void follow_manager(const struct sv_runtime *rt) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != atomic_load(&rt->shared->manager_pid)) _exit(0); /* the manager died before that took effect */
+}
+
+/* user, group, chroot. 0 or -errno, which is in the log then. */
+static int take_identity(struct sv_runtime *rt) {
+    if (!sv_identity_is_given(&rt->identity)) return 0;
+    if (rt->identity.root) sv_log_sink_keep(rt->sink);
+    return sv_identity_apply(&rt->identity, &rt->log);
+}
+
+/* What a worker does before it may serve; returns its exit status. */
+static int enter_and_live(struct sv_runtime *rt) {
+    sv_cpus_pin(&rt->cpus, (uint32_t)rt->slot, &rt->log);
+    int result = take_identity(rt);
+    follow_manager(rt); /* another identity makes the kernel forget it */
+    if (result == 0) return live(rt);
+    sv_runtime_tell(rt, SV_ENDPOINT_MANAGER, SV_RECORD_START_FAILED, (uint64_t)rt->slot, -result);
+    return 255;
+}
+
+_Noreturn void sv_worker_main(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
+    follow_manager(rt);
     sv_runtime_unbecome(rt);
     char title[64];
     snprintf(title, sizeof title, "srvlua: worker %u", slot);
@@ -523,7 +563,7 @@ _Noreturn void sv_worker_main(struct sv_runtime *rt, uint32_t slot, uint32_t par
     if (result)
         sv_log_write(&rt->log, SRVLUA_LOG_ERROR, "worker %u could not be set up: %s", slot, srvlua_strerror(-result));
     else
-        status = live(rt);
+        status = enter_and_live(rt);
     fflush(NULL);
     _exit(status);
 }
@@ -539,11 +579,15 @@ int sv_worker_run_alone(struct sv_runtime *rt, struct srvlua_status *status) {
         return sv_fail(status, -result, "the process could not be set up: %s", srvlua_strerror(-result));
     }
     rt->worker.is_alone = true;
-    int exit_code = live(rt);
+    sv_cpus_pin(&rt->cpus, 0, &rt->log);
+    result = take_identity(rt);
+    int exit_code = result ? 0 : live(rt);
+    sv_cpus_unpin(&rt->cpus);
     bool is_orderly = atomic_load(&rt->shared->is_shutting_down);
     sv_runtime_unbecome(rt);
     free(rt->worker.closing);
     rt->role = SRVLUA_ROLE_AFTER;
+    if (result) return sv_fail(status, -result, "the worker could not become what its settings say: %s", strerror(-result));
     if (exit_code) return sv_fail(status, SRVLUA_ERROR_SERVER_WORKER_TERMINATED, "workerStart failed");
     if (is_orderly) sv_runtime_fire(rt, SRVLUA_ON_SHUTDOWN);
     return 0;

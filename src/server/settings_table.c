@@ -108,10 +108,10 @@ const struct sv_setting_row sv_setting_rows[] = {
      DOC("Task workers; more than 0 needs a `task` callback. At most 1000 per CPU: adjusted at start.")},
     {SERVER(PROCESSES, single_thread), BOOL(false), FLAGS(IN_PROCESS), LATER("a reactor on the master's main loop"),
      DOC("One reactor only, on the loop of the master's main thread: no reactor threads.")},
-    {SERVER(PROCESSES, open_cpu_affinity), BOOL(false), LATER("pinning of threads and processes to CPUs"),
+    {SERVER(PROCESSES, open_cpu_affinity), BOOL(false),
      DOC("Pins reactor i and worker i to CPU i modulo the number of allowed CPUs.")},
     {SERVER(PROCESSES, cpu_affinity_ignore), .type = SV_SETTING_INT_LIST, .min = 0, .max = 4095,
-     .check = sv_check_cpus_left, LATER("open_cpu_affinity"),
+     .check = sv_check_cpus_left,
      DOC("CPU numbers that `open_cpu_affinity` leaves out; at least one must be left.")},
 
     /* ----------------------------------------------------------------------------------------------- dispatch */
@@ -255,7 +255,7 @@ const struct sv_setting_row sv_setting_rows[] = {
     {SERVER(LOG, daemonize), BOOL(false), DOC("Runs in the background. Not under systemd, containers, supervisors.")},
     {SERVER(LOG, pid_file), PATH(MOST_PATH),
      DOC("File that holds the pid of the starting process while the server runs.")},
-    {SERVER(LOG, user), STRING, .check = sv_check_user, LATER("changing the workers' identity"),
+    {SERVER(LOG, user), STRING, .check = sv_check_user,
      DOC("User of event and task workers (name or number as text), if started as root.")},
     {SERVER(LOG, group), STRING, .check = sv_check_group, .default_doc = "the user's",
      LATER("changing the workers' identity"), DOC("Group of event and task workers, if started as root.")},
@@ -455,7 +455,7 @@ const struct sv_setting_row sv_setting_rows[] = {
      DOC("A process that has not finished workerStart by then is killed. 0 = no limit.")},
     {SERVER(FAULTS, reload_parallel), INT(0, 65535), IS(0), FLAGS(OFF), .default_doc = "all",
      DOC("How many workers a reload replaces at the same time.")},
-    {SERVER(FAULTS, reload_jitter), ANY_SECONDS, IS(0), FLAGS(OFF), LATER("reload"),
+    {SERVER(FAULTS, reload_jitter), ANY_SECONDS, IS(0), FLAGS(OFF),
      DOC("A worker that is due by `max_request` waits a random 0..jitter before it leaves.")},
 
     /* ---------------------------------------------------------------------------------------- memory and rings */

@@ -132,6 +132,11 @@ static int open_listeners(srvlua_server *server, struct srvlua_status *status) {
     return 0;
 }
 
+/* '' stands for "not given". */
+static const char *given(const char *text) {
+    return text && *text ? text : NULL;
+}
+
 static void fill_config(srvlua_server *server) {
     const struct sv_server_settings *settings = &server->effective;
     server->rt = (struct sv_runtime){
@@ -161,7 +166,13 @@ static void fill_config(srvlua_server *server) {
                    .is_sticky = sv_dispatch_is_sticky(settings->dispatch_mode),
                    .is_sticky_in_flight = settings->dispatch_mode == SV_DISPATCH_LEAST_LATENCY,
                    .measures_time = settings->dispatch_mode == SV_DISPATCH_LEAST_LATENCY,
-                   .pid_file = settings->pid_file,
+                   .open_cpu_affinity = settings->open_cpu_affinity,
+                   .cpus_ignored = settings->cpu_affinity_ignore.items,
+                   .cpus_ignored_count = settings->cpu_affinity_ignore.count,
+                   .pid_file = given(settings->pid_file),
+                   .user = given(settings->user),
+                   .group = given(settings->group),
+                   .root = given(settings->chroot),
                    .on_lost_request = (int)settings->on_lost_request},
         .hooks = {.context = server,
                   .enter = sv_events_enter,

@@ -14,11 +14,9 @@
 --- One reactor only, on the loop of the master's main thread: no reactor threads. PROCESS mode only. *Not yet:
 --- needs a reactor on the master's main loop.* Default: false.
 ---@field single_thread? boolean
---- Pins reactor i and worker i to CPU i modulo the number of allowed CPUs. *Not yet: needs pinning of threads and
---- processes to CPUs.* Default: false.
+--- Pins reactor i and worker i to CPU i modulo the number of allowed CPUs. Default: false.
 ---@field open_cpu_affinity? boolean
---- CPU numbers that `open_cpu_affinity` leaves out; at least one must be left. *Not yet: needs open_cpu_affinity.*
---- Default: none.
+--- CPU numbers that `open_cpu_affinity` leaves out; at least one must be left. Default: none.
 ---@field cpu_affinity_ignore? integer[]
 --- Which worker gets a packet: the next one (`round`), the one of the descriptor (`fd`), an idle one (`idle`), the
 --- one of the client's address (`ip`) or of the bound uid (`uid`), or one chosen by load. PROCESS mode only.
@@ -399,8 +397,7 @@
 ---@field start_timeout? number
 --- How many workers a reload replaces at the same time. Default: all.
 ---@field reload_parallel? integer
---- A worker that is due by `max_request` waits a random 0..jitter before it leaves. *Not yet: needs reload.*
---- Default: 0.
+--- A worker that is due by `max_request` waits a random 0..jitter before it leaves. Default: 0.
 ---@field reload_jitter? number
 --- All output queues of the server together. Default: a quarter of the memory, at least 64 MiB.
 ---@field output_memory_limit? integer|string
