@@ -358,7 +358,7 @@ static void on_bye(struct manager *manager, uint32_t slot, uint32_t parity) {
 static void begin_reload(struct manager *manager, bool only_task_workers) {
     struct sv_runtime *rt = manager->rt;
     rt->is_reloading = manager->reload.is_active;
-    if (manager->stopping) return;
+    if (manager->stopping || manager->failure) return;
     if (manager->reload.is_active) {
         sv_log_write(&rt->log, SRVLUA_LOG_NOTICE, "a reload is going on: the new request is discarded");
         return;

@@ -258,8 +258,8 @@ const struct sv_setting_row sv_setting_rows[] = {
     {SERVER(LOG, user), STRING, .check = sv_check_user,
      DOC("User of event and task workers (name or number as text), if started as root.")},
     {SERVER(LOG, group), STRING, .check = sv_check_group, .default_doc = "the user's",
-     LATER("changing the workers' identity"), DOC("Group of event and task workers, if started as root.")},
-    {SERVER(LOG, chroot), PATH(MOST_PATH), .check = sv_check_directory, LATER("changing the workers' identity"),
+     DOC("Group of event and task workers, if started as root.")},
+    {SERVER(LOG, chroot), PATH(MOST_PATH), .check = sv_check_directory,
      DOC("Root directory of event and task workers, if started as root.")},
 
     /* -------------------------------------------------------------------------------------------- TCP options */

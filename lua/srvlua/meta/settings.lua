@@ -169,14 +169,11 @@
 ---@field daemonize? boolean
 --- File that holds the pid of the starting process while the server runs. Default: none.
 ---@field pid_file? string
---- User of event and task workers (name or number as text), if started as root. *Not yet: needs changing the
---- workers' identity.* Default: none.
+--- User of event and task workers (name or number as text), if started as root. Default: none.
 ---@field user? string
---- Group of event and task workers, if started as root. *Not yet: needs changing the workers' identity.* Default:
---- the user's.
+--- Group of event and task workers, if started as root. Default: the user's.
 ---@field group? string
---- Root directory of event and task workers, if started as root. *Not yet: needs changing the workers' identity.*
---- Default: none.
+--- Root directory of event and task workers, if started as root. Default: none.
 ---@field chroot? string
 --- TCP_NODELAY on each connection. Default: true.
 ---@field open_tcp_nodelay? boolean
