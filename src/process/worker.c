@@ -288,12 +288,19 @@ static void fire_before_shutdown(struct sv_runtime *rt) {
     if (!atomic_exchange(&rt->shared->before_shutdown_was_fired, 1)) fire(rt, SRVLUA_ON_BEFORE_SHUTDOWN);
 }
 
+static int handle_later(srvlua_loop *loop, int64_t id, void *context) {
+    (void)loop, (void)id;
+    handle_stash(context);
+    return 0;
+}
+
 static void before_sleep(void *context) {
     struct sv_runtime *rt = context;
     struct sv_worker *worker = &rt->worker;
     handle_stash(rt);
     if (worker->predecessor_life) take_over_predecessor(rt);
     if (rt->has_reactor) sv_reactor_end_turn(&rt->reactor);
+    if (worker->stash_first) srvlua_defer(&rt->loop, handle_later, rt); /* the flush brought it up; the loop must not sleep on it */
     if (worker->phase <= SV_WORKER_SERVING || worker->phase == SV_WORKER_GONE || rt->loop.is_stopping) return;
     fire_before_shutdown(rt);
     if (may_go(rt)) sv_loop_stop(&rt->loop);
