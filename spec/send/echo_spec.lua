@@ -1,3 +1,4 @@
+local socket = require 'socket'
 local support = require 'support'
 
 local STREAMS = {
@@ -36,7 +37,7 @@ local function echo_large(client, data)
     part = part or partial
     parts[#parts + 1] = part
     got = got + #part
-    require('socket').select({ client.sock }, sent < #data and { client.sock } or nil, 1)
+    if got < #data then socket.select({ client.sock }, sent < #data and { client.sock } or nil, 1) end
   end
   client.sock:settimeout(10)
   return table.concat(parts)
