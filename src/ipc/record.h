@@ -46,6 +46,8 @@ enum sv_record_type {
     SV_RECORD_STOP_ALL,      /* master -> manager: the server shuts down */
     SV_RECORD_SHUTDOWN,      /* any -> master: shut down, please */
     SV_RECORD_START_FAILED,  /* manager -> master: value: code; the server cannot go on */
+    SV_RECORD_RELOADING,     /* manager -> master: a reload begins */
+    SV_RECORD_RELOADED,      /* manager -> master: it is over */
     SV_RECORD_TYPES
 };
 

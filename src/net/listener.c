@@ -147,7 +147,16 @@ int sv_listener_open(const char *host, int port, int type, bool reuse_port, stru
     return result < 0 ? result : sv_listener_open_at(&address, type, reuse_port, listener, status);
 }
 
+static bool is_listening(int fd) {
+    int is_on = 0;
+    socklen_t size = sizeof is_on;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_on, &size) == 0 && is_on;
+}
+
 int sv_listener_listen(const struct sv_listener *listener, int backlog, struct srvlua_status *status) {
+    if (listener->is_inherited && is_listening(listener->fd)) {
+        return 0; /* the length of the queue is whose socket it is to say */
+    }
     if (sv_type_is_stream(listener->type) && listen(listener->fd, backlog) < 0) {
         return fail_at(status, errno, "listen on", &listener->address);
     }

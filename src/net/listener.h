@@ -19,6 +19,7 @@ struct sv_listener {
     char *file;                /* unix: absolute path of the socket file (a later chdir does no harm); else NULL */
     dev_t dev;                 /* unix: identity of that file as we made it */
     ino_t ino;
+    bool is_inherited; /* a service manager listens there too (inherited.h) */
 };
 
 /* Makes and binds a socket; fills *listener. It does not listen yet. After a failure fd is -1, and `address` is the one
@@ -37,7 +38,7 @@ int sv_listener_open(const char *host, int port, int type, bool reuse_port, stru
 int sv_listener_open_at(const struct sv_address *address, int type, bool reuse_port, struct sv_listener *listener,
                         struct srvlua_status *status);
 
-/* Starts listening; nothing to do for datagram sockets. Returns 0 or -errno, EADDRINUSE if somebody was faster. */
+/* Starts listening; nothing to do for datagram sockets, and for inherited ones that listen already. Returns 0 or -errno, EADDRINUSE if somebody was faster. */
 int sv_listener_listen(const struct sv_listener *listener, int backlog, struct srvlua_status *status);
 
 /* Both are IP sockets of one protocol and one address: the pair that the kernel lets pass at bind. Equal unix paths are

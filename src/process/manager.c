@@ -52,6 +52,7 @@ struct manager {
     } reload;
     int64_t ticker;
     int failure; /* code with which start() fails, 0 = none */
+    bool is_up;  /* BASE: worker 0 was ready once, so the start callback is done */
 };
 
 static void progress_reload(struct manager *manager);
@@ -315,6 +316,10 @@ static void on_ready(struct manager *manager, uint32_t slot, uint32_t parity) {
     if (life->phase != LIFE_STARTING) return;
     life->phase = LIFE_SERVING;
     life->kill_at_ns = 0;
+    if (slot == 0 && !is_process_mode(manager) && !manager->is_up) {
+        manager->is_up = true;
+        sv_notify_ready(&rt->notify, rt->config.is_daemon);
+    }
     if (parity == child->active) {
         if (child->is_reloading && !rt->config.reload_async) {
             child->is_reloading = false;
@@ -355,6 +360,17 @@ static void on_bye(struct manager *manager, uint32_t slot, uint32_t parity) {
 
 /* -------------------------------------------------------------------------------------------------------- reload */
 
+/* The starting process tells the service manager. */
+static void announce_reload(struct manager *manager, bool is_over) {
+    struct sv_runtime *rt = manager->rt;
+    if (is_process_mode(manager))
+        sv_runtime_tell(rt, SV_ENDPOINT_MASTER, is_over ? SV_RECORD_RELOADED : SV_RECORD_RELOADING, 0, 0);
+    else if (is_over)
+        sv_notify_ready(&rt->notify, false);
+    else
+        sv_notify_reloading(&rt->notify);
+}
+
 static void begin_reload(struct manager *manager, bool only_task_workers) {
     struct sv_runtime *rt = manager->rt;
     rt->is_reloading = manager->reload.is_active;
@@ -371,6 +387,7 @@ static void begin_reload(struct manager *manager, bool only_task_workers) {
     manager->reload.is_failed = false;
     manager->reload.next = manager->reload.in_progress = 0;
     sv_log_write(&rt->log, SRVLUA_LOG_INFO, "the workers are reloaded");
+    announce_reload(manager, false);
     sv_runtime_fire(rt, SRVLUA_ON_BEFORE_RELOAD);
     progress_reload(manager);
 }
@@ -402,6 +419,7 @@ static void progress_reload(struct manager *manager) {
     }
     struct srvlua_event_data data = {.event = SRVLUA_ON_AFTER_RELOAD, .worker_id = -1, .ok = !manager->reload.is_failed};
     rt->hooks.fire(rt->hooks.context, &data);
+    announce_reload(manager, true);
 }
 
 /* ------------------------------------------------------------------------------------------------------ stopping */
@@ -541,6 +559,7 @@ static void supervise(struct manager *manager) {
 
 _Noreturn void sv_manager_main(struct sv_runtime *rt) {
     struct manager manager = {.rt = rt};
+    sv_notify_leave(&rt->notify);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != atomic_load(&rt->shared->master_pid)) _exit(0); /* the master died before that took effect */
     srvlua_set_process_name("srvlua: manager");
@@ -559,6 +578,7 @@ int sv_manager_run(struct sv_runtime *rt, struct srvlua_status *status) {
     int result = rt->config.pid_file ? sv_pid_file_write(rt->config.pid_file, status) : 0;
     if (result) return result;
     result = set_up(&manager);
+    if (result == 0) sv_notify_watch(&rt->notify, &rt->loop);
     if (result == 0) supervise(&manager);
     sv_runtime_unbecome(rt);
     free(manager.children);

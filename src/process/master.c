@@ -50,7 +50,8 @@ static void enter_phase(struct master *master, enum master_phase phase) {
 static void stop_listening(struct sv_runtime *rt) {
     sv_acceptor_stop(&rt->acceptor);
     for (uint16_t i = 0; i < rt->port_count; i++)
-        if (sv_type_is_stream(rt->ports[i].type)) shutdown(rt->ports[i].listener_fd, SHUT_RD); /* in every process that holds it */
+        if (sv_type_is_stream(rt->ports[i].type) && !rt->ports[i].is_inherited)
+            shutdown(rt->ports[i].listener_fd, SHUT_RD); /* in every process that holds it */
 }
 
 static int look_again(srvlua_loop *loop, int64_t timer, void *context) { /* makes the loop turn while we wait for somebody */
@@ -128,6 +129,8 @@ static void receive(void *context, const struct sv_message *message) {
     switch (message->type) {
         case SV_RECORD_READY: master->is_ready = true; break;
         case SV_RECORD_SHUTDOWN: begin_shutdown(master); break;
+        case SV_RECORD_RELOADING: sv_notify_reloading(&master->rt->notify); break;
+        case SV_RECORD_RELOADED: sv_notify_ready(&master->rt->notify, false); break;
         case SV_RECORD_START_FAILED:
             master->result = -message->value;
             begin_shutdown(master);
@@ -204,6 +207,7 @@ static void serve(struct master *master) {
         if (!master->result) {
             sv_acceptor_start(&rt->acceptor);
             tell_reactors(master, SV_RECORD_SERVE);
+            sv_notify_ready(&rt->notify, rt->config.is_daemon);
         }
         if (master->wants_shutdown) begin_shutdown(master);
     }
@@ -221,6 +225,7 @@ int sv_master_run(struct sv_runtime *rt, struct srvlua_status *status) {
     struct sv_loop_hooks hooks = {.receive = receive, .before_sleep = before_sleep, .failed = failed, .context = &master};
     int result = sv_runtime_become(rt, SRVLUA_ROLE_MASTER, "master", -1, 0, SV_ENDPOINT_MASTER, &hooks, on_signal);
     if (result == 0 && rt->config.pid_file) result = sv_pid_file_write(rt->config.pid_file, status);
+    if (result == 0) sv_notify_watch(&rt->notify, &rt->loop);
     if (result == 0) result = start_reactors(&master);
     if (result == 0) {
         serve(&master);

@@ -96,7 +96,9 @@ int64_t sv_runtime_shutdown_ns(const struct sv_runtime *rt) {
 bool sv_runtime_begin_shutdown(struct sv_runtime *rt) {
     int64_t none = 0;
     atomic_compare_exchange_strong(&rt->shared->shutdown_deadline_ns, &none, sv_now_ns() + sv_runtime_shutdown_ns(rt));
-    return !atomic_exchange(&rt->shared->is_shutting_down, 1);
+    if (atomic_exchange(&rt->shared->is_shutting_down, 1)) return false;
+    sv_notify_stopping(&rt->notify);
+    return true;
 }
 
 void sv_runtime_log_signal(struct sv_runtime *rt, int signo) {
@@ -232,12 +234,14 @@ static int run(struct sv_runtime *rt, struct srvlua_status *status) {
     rt->shared->start_time = sv_wall_ns() / SV_NS_PER_SECOND;
     atomic_store(&rt->shared->starter_pid, getpid());
     sv_signals_take_over(&rt->saved_signals);
+    sv_notify_open(&rt->notify, &rt->log);
     if (rt->config.mode == SRVLUA_PROCESS)
         result = sv_master_run(rt, status);
     else if (is_single_process(rt))
         result = sv_worker_run_alone(rt, status);
     else
         result = sv_manager_run(rt, status);
+    sv_notify_close(&rt->notify);
     sv_signals_give_back(&rt->saved_signals);
     sv_ipc_close(&rt->ipc);
     sv_arena_unmap(&rt->arena);

@@ -17,6 +17,7 @@
 #include "ipc/endpoint.h"
 #include "process/affinity.h"
 #include "process/identity.h"
+#include "process/notify.h"
 #include "process/signals.h"
 #include "reactor/accept.h"
 #include "reactor/reactor.h"
@@ -124,6 +125,7 @@ struct sv_runtime {
     struct sv_signal_state saved_signals;
     struct sv_identity identity; /* of event workers */
     struct sv_cpu_list cpus;
+    struct sv_notify notify; /* of the starting process; says nothing elsewhere */
 
     /* what the calling process is */
     enum srvlua_role role;

@@ -504,6 +504,7 @@ static int live(struct sv_runtime *rt) {
         for (uint16_t i = 0; i < rt->port_count; i++)
             if (sv_type_is_dgram(rt->ports[i].type)) sv_reactor_watch_datagrams(&rt->reactor, i);
     }
+    if (worker->is_alone && worker->phase == SV_WORKER_SERVING) sv_notify_ready(&rt->notify, rt->config.is_daemon);
     sv_loop_run(&rt->loop);
     begin_leaving(rt, SV_WORKER_GONE);
     fire_before_shutdown(rt);
@@ -561,6 +562,7 @@ static int enter_and_live(struct sv_runtime *rt) {
 
 _Noreturn void sv_worker_main(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
     follow_manager(rt);
+    sv_notify_leave(&rt->notify);
     sv_runtime_unbecome(rt);
     char title[64];
     snprintf(title, sizeof title, "srvlua: worker %u", slot);
@@ -586,6 +588,7 @@ int sv_worker_run_alone(struct sv_runtime *rt, struct srvlua_status *status) {
         return sv_fail(status, -result, "the process could not be set up: %s", srvlua_strerror(-result));
     }
     rt->worker.is_alone = true;
+    sv_notify_watch(&rt->notify, &rt->loop);
     sv_cpus_pin(&rt->cpus, 0, &rt->log);
     result = take_identity(rt);
     int exit_code = result ? 0 : live(rt);

@@ -26,6 +26,7 @@ struct sv_port_rules {
     int type;        /* enum srvlua_socket_type */
     int number;      /* port number; 0 for unix */
     int listener_fd;
+    bool is_inherited; /* others listen there too: it is never shut down */
     struct sv_socket_options options;
     int64_t output_limit, high_watermark, low_watermark; /* bytes; 0: no limit, no events */
     int64_t heartbeat_ns, idle_ns;                       /* 0: off */

@@ -2,14 +2,17 @@
 #include "server/server.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/errors.h"
+#include "net/inherited.h"
 
 #define LISTENERS_MAX 60000
+#define INHERITED_HOST "SYSTEMD" /* the host whose listeners are those of LISTEN_FDS */
 #define ROLES_RUNNING (SRVLUA_ROLE_MASTER | SRVLUA_ROLE_MANAGER | SRVLUA_ROLE_WORKER | SRVLUA_ROLE_TASK | SRVLUA_ROLE_USER)
 
 /* ------------------------------------------------------------------------------------------------ failures, calls */
@@ -110,16 +113,13 @@ static bool is_bound_already(const srvlua_server *server, const struct sv_listen
     return false;
 }
 
-/* Makes a port and binds it. EADDRINUSE is kept for start() if `keep_in_use` says so. */
-static int add_port(srvlua_server *server, const char *host, int port_number, int type, bool keep_in_use, struct srvlua_port **made,
-                    struct srvlua_status *status) {
-    int result = check_listener(server, port_number, type, strlen(host), status);
-    if (result) return result;
+/* A port without a socket that is not in the list yet; NULL without memory. The list has room for it. */
+static struct srvlua_port *make_port(srvlua_server *server, const char *host, int type) {
     struct srvlua_port **grown = realloc(server->ports, (server->port_count + 1) * sizeof *grown);
-    if (!grown) return sv_server_fail(server, status, SRVLUA_ERROR_MALLOC_FAIL, "out of memory");
+    if (!grown) return NULL;
     server->ports = grown;
     struct srvlua_port *port = calloc(1, sizeof *port);
-    if (!port) return sv_server_fail(server, status, SRVLUA_ERROR_MALLOC_FAIL, "out of memory");
+    if (!port) return NULL;
     port->server = server;
     port->index = (uint16_t)server->port_count;
     port->type = type & ~SRVLUA_SSL;
@@ -127,7 +127,19 @@ static int add_port(srvlua_server *server, const char *host, int port_number, in
     port->host = strdup(host);
     port->listener.fd = -1;
     sv_port_settings_init(&port->settings);
-    result = port->host ? sv_listener_open(host, port_number, port->type, false, &port->listener, status) : -SRVLUA_ERROR_MALLOC_FAIL;
+    if (port->host) return port;
+    free_port(port, false);
+    return NULL;
+}
+
+/* Makes a port and binds it. EADDRINUSE is kept for start() if `keep_in_use` says so. */
+static int add_port(srvlua_server *server, const char *host, int port_number, int type, bool keep_in_use, struct srvlua_port **made,
+                    struct srvlua_status *status) {
+    int result = check_listener(server, port_number, type, strlen(host), status);
+    if (result) return result;
+    struct srvlua_port *port = make_port(server, host, type);
+    if (!port) return sv_server_fail(server, status, SRVLUA_ERROR_MALLOC_FAIL, "out of memory");
+    result = sv_listener_open(host, port_number, port->type, false, &port->listener, status);
     if (result == 0 && is_bound_already(server, &port->listener)) {
         sv_listener_close(&port->listener, false);
         result = sv_fail(status, EADDRINUSE, "%s:%d is a listener of this server already", host, port_number);
@@ -143,6 +155,45 @@ static int add_port(srvlua_server *server, const char *host, int port_number, in
     server->ports[server->port_count++] = port;
     *made = port;
     return 0;
+}
+
+/* The host of an inherited port: its address, with '@' for the NUL that begins a unix name outside of the file system. */
+static void host_of(const struct sv_listener *listener, char host[SV_ADDRESS_TEXT_SIZE]) {
+    const struct sockaddr_un *name = &listener->address.u.un;
+    int number, length = (int)listener->address.length - (int)offsetof(struct sockaddr_un, sun_path) - 1;
+    sv_address_text(&listener->address, host, &number);
+    if (sv_type_is_unix(listener->type) && !*host && length > 0)
+        snprintf(host, SV_ADDRESS_TEXT_SIZE, "@%.*s", length, name->sun_path + 1);
+}
+
+/* One inherited socket; what cannot be a port is left alone, with a warning. 0, or -501. */
+static int add_inherited_port(srvlua_server *server, int fd, int type, struct srvlua_status *status) {
+    struct sv_listener listener;
+    char host[SV_ADDRESS_TEXT_SIZE];
+    int result = sv_inherited_adopt(fd, &listener);
+    if (result) {
+        sv_log_write(&server->log, SRVLUA_LOG_WARNING, "descriptor %d of LISTEN_FDS cannot be a port: %s", fd, strerror(-result));
+        return 0;
+    }
+    host_of(&listener, host);
+    struct srvlua_port *port = make_port(server, host, listener.type | (type & SRVLUA_SSL));
+    if (!port) {
+        sv_listener_close(&listener, false);
+        return sv_server_fail(server, status, SRVLUA_ERROR_MALLOC_FAIL, "out of memory");
+    }
+    port->listener = listener;
+    server->ports[server->port_count++] = port;
+    return 0;
+}
+
+/* All sockets that the service manager passed become ports (methods.md 3). */
+static int add_inherited_ports(srvlua_server *server, int type, struct srvlua_status *status) {
+    int first = 0, result = check_listener(server, 0, type, 0, status);
+    int count = sv_inherited_count(&first);
+    for (int i = 0; result == 0 && i < count; i++) result = add_inherited_port(server, first + i, type, status);
+    if (result || server->port_count) return result;
+    return sv_server_fail(server, status, SRVLUA_ERROR_INVALID_PARAMS, "%s was given, but no usable socket was passed (LISTEN_PID, LISTEN_FDS)",
+                          INHERITED_HOST);
 }
 
 int srvlua_add_listener(srvlua_server *server, const char *host, int port_number, int type, srvlua_port **port,
@@ -216,7 +267,8 @@ srvlua_server *srvlua_new(const char *host, int port, int mode, int type, struct
     server->rt.slot = -1;
     sv_server_settings_init(&server->settings);
     struct srvlua_port *primary;
-    if (add_port(server, host, port, type, true, &primary, status)) {
+    bool is_inherited = strcmp(host, INHERITED_HOST) == 0 && port == 0;
+    if (is_inherited ? add_inherited_ports(server, type, status) : add_port(server, host, port, type, true, &primary, status)) {
         srvlua_free(server);
         return NULL;
     }

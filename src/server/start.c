@@ -96,6 +96,7 @@ static int make_rules(srvlua_server *server, struct srvlua_status *status) {
                                         .type = port->type,
                                         .number = info.port,
                                         .listener_fd = port->listener.fd,
+                                        .is_inherited = port->listener.is_inherited,
                                         .output_limit = settings->socket_buffer_size,
                                         .high_watermark = settings->buffer_high_watermark,
                                         .low_watermark = settings->buffer_low_watermark,
