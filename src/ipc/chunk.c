@@ -34,7 +34,8 @@ static bool append(struct sv_partial *partial, const unsigned char *data, uint32
     return true;
 }
 
-bool sv_chunk_add(struct sv_endpoint *endpoint, uint32_t source, const struct sv_record *record, struct sv_partial **whole) {
+bool sv_chunk_add(struct sv_endpoint *endpoint, uint32_t source, const struct sv_record *record, const unsigned char *payload,
+                  struct sv_partial **whole) {
     struct sv_partial **link = find(endpoint, source, record);
     if (record->flags & SV_RECORD_FIRST) {
         if (*link) { /* its sender died in the middle of the last one */
@@ -50,7 +51,7 @@ bool sv_chunk_add(struct sv_endpoint *endpoint, uint32_t source, const struct sv
     }
     struct sv_partial *partial = *link;
     if (!partial) return false;
-    if (!append(partial, record->payload, record->length)) {
+    if (!append(partial, payload, record->length)) {
         *link = partial->next;
         sv_chunk_free(partial);
         return false;

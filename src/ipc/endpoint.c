@@ -91,11 +91,6 @@ void sv_ring_all_bells(const struct sv_ipc *ipc) {
     }
 }
 
-struct sv_ring *sv_ipc_ring(const struct sv_ipc *ipc, uint32_t to, uint32_t from) {
-    uint32_t place = atomic_load_explicit(&ipc->directory[to * ipc->endpoints + from], memory_order_acquire);
-    return place ? (struct sv_ring *)(ipc->arena->base + (size_t)place * SV_CACHE_LINE) : NULL;
-}
-
 static bool is_reactor(const struct sv_ipc *ipc, uint32_t endpoint) {
     return endpoint >= 2 && endpoint < 2 + ipc->reactors;
 }
@@ -116,6 +111,13 @@ static uint32_t ring_size(const struct sv_ipc *ipc, uint32_t to, uint32_t from) 
     return ipc->sizes.message_ring;
 }
 
+/* The directory is as exposed to a process gone mad as all shared memory: an entry that leads outside of it leads nowhere. */
+struct sv_ring *sv_ipc_ring(const struct sv_ipc *ipc, uint32_t to, uint32_t from) {
+    size_t place = atomic_load_explicit(&ipc->directory[to * ipc->endpoints + from], memory_order_acquire);
+    if (!place || place * SV_CACHE_LINE + sv_ring_bytes(ring_size(ipc, to, from)) > ipc->arena->size) return NULL;
+    return (struct sv_ring *)(ipc->arena->base + place * SV_CACHE_LINE);
+}
+
 /* The producer makes the ring; nobody else writes this directory entry. */
 static struct sv_ring *make_ring(const struct sv_ipc *ipc, uint32_t to, uint32_t from) {
     uint32_t size = ring_size(ipc, to, from);
@@ -131,7 +133,8 @@ static struct sv_ring *make_ring(const struct sv_ipc *ipc, uint32_t to, uint32_t
 
 int sv_endpoint_open(struct sv_endpoint *endpoint, const struct sv_ipc *ipc, uint32_t id) {
     uint32_t count = ipc->endpoints;
-    *endpoint = (struct sv_endpoint){.ipc = ipc, .id = id, .inbox = sv_inbox_of(ipc, id), .next_tag = 1};
+    *endpoint = (struct sv_endpoint){
+        .ipc = ipc, .id = id, .inbox = sv_inbox_of(ipc, id), .damaged_source = UINT32_MAX, .next_tag = 1};
     endpoint->writers = calloc(count, sizeof *endpoint->writers);
     endpoint->readers = calloc(count, sizeof *endpoint->readers);
     endpoint->unkicked = calloc(count, sizeof *endpoint->unkicked);
@@ -293,7 +296,7 @@ static struct sv_ring_reader *reader_from(struct sv_endpoint *endpoint, uint32_t
     struct sv_ring_reader *reader = &endpoint->readers[from];
     if (reader->ring) return reader;
     struct sv_ring *ring = sv_ipc_ring(endpoint->ipc, endpoint->id, from);
-    if (!ring) return NULL;
+    if (!ring || ring->size != ring_size(endpoint->ipc, endpoint->id, from)) return NULL; /* none, or overwritten */
     sv_ring_reader_attach(reader, ring);
     if (endpoint->is_redelivering) sv_ring_reader_redeliver(reader, SV_RECORD_RECEIVE, SV_RECORD_PACKET);
     return reader;
@@ -352,6 +355,22 @@ static void begin_record(struct sv_ring_reader *reader, const struct sv_record *
     atomic_store_explicit(&reader->ring->served, served, memory_order_relaxed);
 }
 
+/* Something was taken from the ring, or skipped. */
+static void give_back(struct sv_endpoint *endpoint, struct sv_ring_reader *reader, uint32_t from) {
+    if (endpoint->is_deferring_release)
+        endpoint->held[from >> 6] |= UINT64_C(1) << (from & 63);
+    else
+        sv_ring_release(reader);
+}
+
+/* What was skipped may have been the middle of a payload. */
+static void see_to_damage(struct sv_endpoint *endpoint, struct sv_ring_reader *reader, uint32_t from) {
+    reader->is_corrupt = false;
+    endpoint->damaged_source = from;
+    sv_forget_partials(endpoint, from);
+    give_back(endpoint, reader, from);
+}
+
 /* Hands over at most `most` records of one ring; returns how many it took and whether the ring is empty now. */
 static uint32_t receive_ring(struct sv_endpoint *endpoint, uint32_t from, uint32_t most, sv_receiver receiver, void *context,
                              bool *is_empty) {
@@ -359,40 +378,41 @@ static uint32_t receive_ring(struct sv_endpoint *endpoint, uint32_t from, uint32
     uint32_t count = 0;
     *is_empty = true;
     if (!reader) return 0;
-    const struct sv_record *record;
-    while ((record = sv_ring_peek(reader))) {
+    const struct sv_record *found;
+    while ((found = sv_ring_peek(reader))) {
         if (count == most || (endpoint->is_muted && is_reactor(endpoint->ipc, from))) {
             *is_empty = false;
             break;
         }
         count++;
-        struct sv_message message = {.type = record->type,
+        struct sv_record record = *found; /* from here on the ring's own copy is not asked again */
+        record.length = reader->length;
+        struct sv_message message = {.type = record.type,
                                      .source = from,
-                                     .id = record->id,
-                                     .value = record->value,
-                                     .stamp_ns = record->stamp_ns,
-                                     .payload = record->payload,
-                                     .length = record->length};
+                                     .id = record.id,
+                                     .value = record.value,
+                                     .stamp_ns = record.stamp_ns,
+                                     .payload = found->payload,
+                                     .length = record.length};
         struct sv_partial *whole = NULL;
         bool is_complete = true;
-        if ((record->flags & (SV_RECORD_FIRST | SV_RECORD_LAST)) != (SV_RECORD_FIRST | SV_RECORD_LAST)) {
-            is_complete = sv_chunk_add(endpoint, from, record, &whole);
+        if ((record.flags & (SV_RECORD_FIRST | SV_RECORD_LAST)) != (SV_RECORD_FIRST | SV_RECORD_LAST)) {
+            is_complete = sv_chunk_add(endpoint, from, &record, found->payload, &whole);
             if (whole) {
                 message.payload = whole->data;
                 message.length = whole->length;
                 message.owned = &whole->data;
             }
         }
-        sv_ring_take(reader, record);
-        if (endpoint->is_deferring_release)
-            endpoint->held[from >> 6] |= UINT64_C(1) << (from & 63);
-        else
-            begin_record(reader, record);
+        sv_ring_take(reader, found);
+        if (!endpoint->is_deferring_release) begin_record(reader, &record);
         if (is_complete) receiver(context, &message);
         if (whole) sv_chunk_free(whole);
-        if (!endpoint->is_deferring_release) sv_ring_release(reader);
+        give_back(endpoint, reader, from);
     }
-    if (!endpoint->is_deferring_release && count && sv_ring_is_wanted(reader)) sv_kick(endpoint, from);
+    bool was_damaged = reader->is_corrupt;
+    if (was_damaged) see_to_damage(endpoint, reader, from);
+    if (!endpoint->is_deferring_release && (count || was_damaged) && sv_ring_is_wanted(reader)) sv_kick(endpoint, from);
     return count;
 }
 

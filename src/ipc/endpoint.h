@@ -111,6 +111,7 @@ struct sv_endpoint {
     bool is_deferring_release; /* the receiver releases itself (it writes to sockets straight from the rings) */
     uint64_t *held;            /* bitmap of sources with taken but unreleased records */
     struct sv_partial *partials;
+    uint32_t damaged_source; /* whose ring was found overwritten, UINT32_MAX: none; cleared by who has logged it */
     uint64_t next_tag; /* of descriptors */
     struct sv_stray { int fd; uint64_t tag; } *strays; /* descriptors that came before their record */
     size_t stray_count, stray_capacity;

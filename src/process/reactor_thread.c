@@ -18,10 +18,16 @@ static void worker_down(struct sv_reactor_thread *thread, uint32_t slot, uint32_
     if (slot < thread->home.worker_count) sv_ring_home_worker_down(&thread->home, slot, parity);
 }
 
+/* Workers give orders for connections; only master and manager supervise. Who says more has gone mad. */
+static bool may_say(const struct sv_message *message) {
+    return message->type < SV_RECORD_ACCEPTED || message->source <= SV_ENDPOINT_MANAGER;
+}
+
 static void receive(void *context, const struct sv_message *message) {
     struct sv_reactor_thread *thread = context;
-    if (sv_reactor_order(&thread->reactor, message)) return;
-    switch (message->type) {
+    bool is_known = may_say(message);
+    if (is_known && sv_reactor_order(&thread->reactor, message)) return;
+    switch (is_known ? message->type : SV_RECORD_TYPES) {
         case SV_RECORD_SERVE:
             for (uint16_t i = 0; i < thread->rt->port_count; i++)
                 if (sv_type_is_dgram(thread->rt->ports[i].type) && i % thread->rt->config.reactors == thread->number)
@@ -36,14 +42,16 @@ static void receive(void *context, const struct sv_message *message) {
         case SV_RECORD_WORKER_DOWN: worker_down(thread, (uint32_t)message->id, (uint32_t)message->value); break;
         case SV_RECORD_SWITCH: sv_ring_home_switch(&thread->home, (uint32_t)message->id, (uint32_t)message->value); break;
         default:
-            sv_log_write(&thread->reactor.log, SRVLUA_LOG_WARNING, "reactor: a record of type %d is not for me", message->type);
+            if (!sv_log_limit_pass(&thread->reactor.damage_warning, sv_now_ns())) break;
+            sv_log_write(&thread->reactor.log, SRVLUA_LOG_WARNING, "reactor: a record of type %d from endpoint %u is not for me",
+                         message->type, message->source);
     }
 }
 
 /* The last words of a dead worker come before what we do about its death. */
 static void receive_in_order(void *context, const struct sv_message *message) {
     struct sv_reactor_thread *thread = context;
-    if (message->type == SV_RECORD_WORKER_DOWN) {
+    if (message->type == SV_RECORD_WORKER_DOWN && may_say(message)) {
         uint32_t dead = sv_endpoint_of_slot(&thread->rt->ipc, (uint32_t)message->id, (uint32_t)message->value);
         sv_receive_from(&thread->endpoint, dead, receive, thread);
     }

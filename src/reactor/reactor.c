@@ -456,7 +456,15 @@ static void add_to_batch(struct sv_connection *connection, const unsigned char *
     if (!sv_link_is_in(&connection->dirty)) sv_list_append(&reactor->dirty, &connection->dirty);
 }
 
+static void report_damage(struct sv_reactor *reactor) {
+    uint32_t source = reactor->endpoint->damaged_source;
+    reactor->endpoint->damaged_source = UINT32_MAX;
+    if (!sv_log_limit_pass(&reactor->damage_warning, sv_now_ns())) return;
+    sv_log_write(&reactor->log, SRVLUA_LOG_ERROR, "the ring from endpoint %u is damaged: what its process had sent is skipped", source);
+}
+
 void sv_reactor_end_batch(struct sv_reactor *reactor) {
+    if (reactor->endpoint->damaged_source != UINT32_MAX) report_damage(reactor);
     flush_dirty(reactor);
     reactor->batch_count = 0;
     sv_release_held(reactor->endpoint);
@@ -625,6 +633,11 @@ static void send_file_order(struct sv_reactor *reactor, struct sv_connection *co
     if (message->length < sizeof head) return;
     memcpy(&head, message->payload, sizeof head);
     int file = sv_fd_take(reactor->endpoint, head.tag);
+    bool is_part = head.offset >= 0 && head.length > 0 && head.length <= INT64_MAX - head.offset; /* else its sender has gone mad */
+    if (file >= 0 && !is_part) {
+        close(file);
+        file = -1;
+    }
     if (file < 0) {
         sv_log_about(&reactor->log, SRVLUA_LOG_ERROR, (int64_t)message->id, 0, "the file for session %llu did not arrive",
                      (unsigned long long)message->id);

@@ -90,7 +90,7 @@ struct sv_reactor {
     unsigned char *scratch; /* SV_READ_MAX + 64 bytes */
     ev_timer heartbeat, idle;
     bool is_quiet; /* reads nothing any more */
-    struct sv_log_limit memory_warning;
+    struct sv_log_limit memory_warning, damage_warning;
     uint16_t port_cursor;
 };
 

@@ -30,6 +30,8 @@ void sv_ring_writer_attach(struct sv_ring_writer *writer, struct sv_ring *ring, 
     writer->size = ring->size;
     writer->tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
     writer->head = atomic_load_explicit(&ring->head, memory_order_acquire);
+    bool is_sound = writer->tail - writer->head <= ring->size && writer->tail % SV_RECORD_ALIGN == 0;
+    if (!is_sound) writer->tail = writer->head; /* a predecessor gone mad wrote over it: the consumer waits where its head is */
     writer->reserved = writer->tail;
     writer->ledger = writer->tail; /* what a predecessor wrote is not on this producer's account */
     writer->consumed = consumed;
@@ -40,9 +42,11 @@ void sv_ring_reader_attach(struct sv_ring_reader *reader, struct sv_ring *ring) 
     reader->ring = ring;
     reader->size = ring->size;
     reader->released = atomic_load_explicit(&ring->head, memory_order_relaxed);
-    reader->tail = atomic_load_explicit(&ring->tail, memory_order_acquire);
+    uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_acquire);
     reader->position = atomic_load_explicit(&ring->begun, memory_order_relaxed);
-    if (reader->position < reader->released || reader->position > reader->tail) reader->position = reader->released;
+    if (reader->position < reader->released || reader->position > tail) reader->position = reader->released;
+    reader->tail = reader->position; /* the producer's is looked at, and checked, by the first peek */
+    reader->span = reader->length = 0;
     reader->is_corrupt = false;
 }
 
@@ -56,15 +60,15 @@ void sv_ring_reader_redeliver(struct sv_ring_reader *reader, uint16_t first, uin
     bool is_second;
     if (!sv_ring_has_unfinished(reader->ring, &is_second) || is_second) return;
     uint64_t begun = reader->position;
-    reader->position = reader->released;
+    reader->position = reader->tail = reader->released;
     const struct sv_record *record = sv_ring_peek(reader);
     if (record && reader->position < begun && record->type >= first && record->type <= last)
         atomic_store(&reader->ring->redelivered, begun);
     else
-        reader->position = begun;
+        reader->position = reader->tail = begun;
 }
 
-/* The producer wrote these records itself, so it may trust their lengths. */
+/* The producer wrote these records itself, but a consumer gone mad may have written over them: then the account is closed. */
 static void settle_ledger(struct sv_ring_writer *writer) {
     if (!writer->consumed) {
         writer->ledger = writer->head;
@@ -73,14 +77,20 @@ static void settle_ledger(struct sv_ring_writer *writer) {
     while (writer->ledger < writer->head) {
         uint32_t offset = (uint32_t)writer->ledger & (writer->size - 1);
         const struct sv_record *record = (const struct sv_record *)(writer->ring->data + offset);
+        uint32_t length = record->length;
+        if (length > writer->size || record_span(length) > writer->head - writer->ledger) {
+            writer->ledger = writer->head;
+            return;
+        }
         if (record->type != SV_RECORD_PAD) writer->consumed(writer->context, record);
-        writer->ledger += record_span(record->length);
+        writer->ledger += record_span(length);
     }
 }
 
 void sv_ring_writer_refresh(struct sv_ring_writer *writer) {
     uint64_t head = atomic_load_explicit(&writer->ring->head, memory_order_acquire);
-    if (head > writer->tail || head < writer->head) return; /* a broken consumer: never believe more than was written */
+    /* a broken consumer: never believe more than was written */
+    if (head > writer->tail || head < writer->head || head % SV_RECORD_ALIGN) return;
     writer->head = head;
     if (writer->ledger < writer->head) settle_ledger(writer);
 }
@@ -151,27 +161,40 @@ void sv_ring_publish(struct sv_ring_writer *writer, struct sv_record *record) {
     atomic_store_explicit(&writer->ring->tail, writer->tail, memory_order_release);
 }
 
+/* Sees what the producer has published since; false if that is nothing, or cannot be true. */
+static bool look_at_tail(struct sv_ring_reader *reader) {
+    uint64_t tail = atomic_load_explicit(&reader->ring->tail, memory_order_acquire);
+    if (tail == reader->position) return false;
+    if (tail < reader->position || tail - reader->released > reader->size || tail % SV_RECORD_ALIGN) {
+        reader->is_corrupt = true;
+        return false;
+    }
+    reader->tail = tail;
+    return true;
+}
+
 const struct sv_record *sv_ring_peek(struct sv_ring_reader *reader) {
     for (;;) {
-        if (reader->position == reader->tail) {
-            reader->tail = atomic_load_explicit(&reader->ring->tail, memory_order_acquire);
-            if (reader->position == reader->tail || reader->is_corrupt) return NULL;
-        }
+        if (reader->position == reader->tail && !look_at_tail(reader)) return NULL;
         uint32_t offset = (uint32_t)reader->position & (reader->size - 1);
         const struct sv_record *record = (const struct sv_record *)(reader->ring->data + offset);
-        uint32_t length = record->length;
-        uint64_t available = reader->tail - reader->position;
-        if (length > reader->size || record_span(length) > available || record_span(length) > reader->size - offset) {
+        uint32_t length = *(const volatile uint32_t *)&record->length; /* read once: what was checked is what is used */
+        if (length > reader->size || record_span(length) > reader->tail - reader->position ||
+            record_span(length) > reader->size - offset) {
             reader->is_corrupt = true;
+            reader->position = reader->tail;
             return NULL;
         }
+        reader->length = length;
+        reader->span = record_span(length);
         if (record->type != SV_RECORD_PAD) return record;
-        reader->position += record_span(length);
+        reader->position += reader->span;
     }
 }
 
 void sv_ring_take(struct sv_ring_reader *reader, const struct sv_record *record) {
-    reader->position += record_span(record->length);
+    (void)record; /* what peek found, whatever stands there by now */
+    reader->position += reader->span;
 }
 
 void sv_ring_begin(struct sv_ring_reader *reader) {

@@ -9,7 +9,8 @@
  * `begun`: a successor goes on behind that one, so that no record is worked on twice. Nothing here blocks, allocates or makes a system call.
  *
  * Records are contiguous and aligned to SV_RECORD_ALIGN; where one does not fit before the end, a pad record fills the rest.
- * A consumer never trusts a length: a record that does not lie within what was published marks the ring as corrupt. */
+ * Neither side trusts what the other could have overwritten. A record that does not lie within what was published, or a tail that
+ * cannot be true, marks the ring as corrupt: what was published is skipped, and the next record that is whole goes through. */
 #ifndef SV_SHM_RING_H
 #define SV_SHM_RING_H
 
@@ -69,7 +70,9 @@ struct sv_ring_reader { /* private to the consumer */
     uint64_t tail;     /* producer's position as last seen */
     uint64_t position; /* next record to look at */
     uint64_t released; /* as stored in head */
-    bool is_corrupt;
+    uint32_t span;     /* bytes of the record that was peeked at: it may be overwritten at any time */
+    uint32_t length;   /* its payload bytes, checked */
+    bool is_corrupt;   /* set when something was skipped; cleared by who has seen to it */
 };
 
 /* Bytes of shared memory for a ring of `size` data bytes (a power of two, at least 4 KiB). */
@@ -104,7 +107,7 @@ bool sv_ring_has_half(struct sv_ring_writer *writer);
 /* Asks the consumer to ring the producer's bell when it has released something and half of the ring is free. */
 void sv_ring_want_space(struct sv_ring_writer *writer);
 
-/* Next record that was not yet taken, or NULL. It stays valid until it is released. */
+/* Next record that was not yet taken, or NULL. It stays valid until it is released; how long it is says reader->length. */
 const struct sv_record *sv_ring_peek(struct sv_ring_reader *reader);
 /* Goes on to the record behind the one that peek returned. */
 void sv_ring_take(struct sv_ring_reader *reader, const struct sv_record *record);
