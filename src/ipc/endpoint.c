@@ -131,7 +131,7 @@ static struct sv_ring *make_ring(const struct sv_ipc *ipc, uint32_t to, uint32_t
 
 /* -------------------------------------------------------------------------------------------------- endpoint */
 
-int sv_endpoint_open(struct sv_endpoint *endpoint, const struct sv_ipc *ipc, uint32_t id) {
+static int attach(struct sv_endpoint *endpoint, const struct sv_ipc *ipc, uint32_t id) {
     uint32_t count = ipc->endpoints;
     *endpoint = (struct sv_endpoint){
         .ipc = ipc, .id = id, .inbox = sv_inbox_of(ipc, id), .damaged_source = UINT32_MAX, .next_tag = 1};
@@ -146,9 +146,21 @@ int sv_endpoint_open(struct sv_endpoint *endpoint, const struct sv_ipc *ipc, uin
         sv_endpoint_close(endpoint);
         return -ENOMEM;
     }
+    return 0;
+}
+
+int sv_endpoint_open(struct sv_endpoint *endpoint, const struct sv_ipc *ipc, uint32_t id) {
+    int result = attach(endpoint, ipc, id);
+    if (result) return result;
     atomic_store(&endpoint->inbox->sleeping, 0);
     atomic_store(&endpoint->inbox->look_everywhere, 1); /* what came for a predecessor is ours now */
     return 0;
+}
+
+int sv_endpoint_inherit(struct sv_endpoint *endpoint, const struct sv_ipc *ipc, uint32_t id) {
+    int result = attach(endpoint, ipc, id);
+    endpoint->is_heir = result == 0;
+    return result;
 }
 
 void sv_endpoint_close(struct sv_endpoint *endpoint) {
@@ -302,8 +314,21 @@ static struct sv_ring_reader *reader_from(struct sv_endpoint *endpoint, uint32_t
     return reader;
 }
 
+/* An heir takes no marks away from the owner: it looks into every reactor's ring. */
+static void collect_inheritance(struct sv_endpoint *endpoint) {
+    for (uint32_t reactor = 0; reactor < endpoint->ipc->reactors; reactor++) {
+        uint32_t from = sv_endpoint_of_reactor(reactor);
+        endpoint->pending[from >> 6] |= UINT64_C(1) << (from & 63);
+    }
+    endpoint->has_pending = endpoint->ipc->reactors > 0;
+}
+
 /* Moves the shared dirty bits into `pending`. */
 static void collect_mail(struct sv_endpoint *endpoint) {
+    if (endpoint->is_heir) {
+        collect_inheritance(endpoint);
+        return;
+    }
     uint32_t words = (endpoint->ipc->endpoints + 63) / 64;
     if (atomic_load_explicit(&endpoint->inbox->look_everywhere, memory_order_relaxed) &&
         atomic_exchange(&endpoint->inbox->look_everywhere, 0)) {

@@ -107,6 +107,7 @@ struct sv_endpoint {
     uint64_t *pending; /* bitmap of sources that still have something */
     bool has_pending;
     bool is_redelivering;      /* what a predecessor died over is taken in once more (on_lost_request) */
+    bool is_heir;              /* takes what reactors left in a predecessor's inbox; all else of it stays its owner's */
     bool is_muted;             /* records of reactors stay where they are (the inbox is not ours yet, or no more) */
     bool is_deferring_release; /* the receiver releases itself (it writes to sockets straight from the rings) */
     uint64_t *held;            /* bitmap of sources with taken but unreleased records */
@@ -121,6 +122,10 @@ struct sv_endpoint {
 
 /* Attaches the calling process or thread to endpoint `id`; a successor goes on where its predecessor stood. 0 or -errno. */
 int sv_endpoint_open(struct sv_endpoint *endpoint, const struct sv_ipc *ipc, uint32_t id);
+/* The same for the inbox of a predecessor that has handed it over but may be alive: the records of reactors are the heir's, the
+ * bell, the marks of senders and the records of all others stay the owner's. So the heir looks into the rings themselves, each
+ * time it receives, and is woken at its own endpoint. 0 or -errno. */
+int sv_endpoint_inherit(struct sv_endpoint *endpoint, const struct sv_ipc *ipc, uint32_t id);
 void sv_endpoint_close(struct sv_endpoint *endpoint);
 
 /* Writes a record of at most one chunk. 0, or -EAGAIN if the ring is full (want_space is set then), -ENOMEM without a ring. */

@@ -103,7 +103,7 @@ static void take_over_predecessor(struct sv_runtime *rt) {
     if (!has_all_ends(rt, former)) {
         if (!atomic_load(&former->is_handed_over)) return;
         if (!worker->has_inherited) {
-            if (sv_endpoint_open(&worker->inherited, &rt->ipc, worker->predecessor)) return; /* tried again in the next turn */
+            if (sv_endpoint_inherit(&worker->inherited, &rt->ipc, worker->predecessor)) return; /* tried again in the next turn */
             worker->inherited.is_redelivering = rt->endpoint.is_redelivering;
             worker->has_inherited = true;
         }
@@ -238,9 +238,19 @@ static int64_t draw(int64_t end) {
     return (int64_t)((noise >> 33) % (uint64_t)end);
 }
 
+/* A slot has room for two lives: while the predecessor lingers, or its inbox is being worked off, there can be no successor, and
+ * who left now would leave clients without anybody. */
+static bool has_predecessor(const struct sv_runtime *rt) {
+    return rt->worker.predecessor_life || atomic_load(&rt->slots[rt->slot].pid[1 - rt->parity]) != 0;
+}
+
 static int leave_later(srvlua_loop *loop, int64_t timer, void *context) {
     (void)loop, (void)timer;
-    sv_worker_leave(context);
+    struct sv_runtime *rt = context;
+    if (has_predecessor(rt))
+        rt->worker.request_limit = 1; /* due, at the next request */
+    else
+        sv_worker_leave(rt);
     return 0;
 }
 
@@ -256,8 +266,7 @@ void sv_worker_count_request(struct sv_runtime *rt) {
     uint64_t count = atomic_load_explicit(&worker->life->requests, memory_order_relaxed) + 1;
     atomic_store_explicit(&worker->life->requests, count, memory_order_relaxed);
     sv_count(rt->counters, SV_COUNT_REQUESTS, 1);
-    /* not while the predecessor's inbox is being worked off: a third inbox would have to be kept in order */
-    if (worker->request_limit && (int64_t)count >= worker->request_limit && !worker->predecessor_life) leave_as_due(rt);
+    if (worker->request_limit && (int64_t)count >= worker->request_limit && !has_predecessor(rt)) leave_as_due(rt);
 }
 
 /* The leaving worker's turn: false = keep turning. */

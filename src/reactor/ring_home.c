@@ -310,6 +310,7 @@ static bool complete_switch(struct sv_ring_home *home, struct sv_ring_target *ta
     target->endpoint = target->successor;
     target->successor = 0;
     if (target->first) target->first->at = 0;
+    sv_kick(home->endpoint, target->endpoint); /* it may have inherited the former one's inbox, whose bell it does not hear */
     return true;
 }
 
