@@ -364,7 +364,7 @@ static void on_bye(struct manager *manager, uint32_t slot, uint32_t parity) {
 static void announce_reload(struct manager *manager, bool is_over) {
     struct sv_runtime *rt = manager->rt;
     if (is_process_mode(manager))
-        sv_runtime_tell(rt, SV_ENDPOINT_MASTER, is_over ? SV_RECORD_RELOADED : SV_RECORD_RELOADING, 0, 0);
+        sv_runtime_tell(rt, sv_runtime_master(rt), is_over ? SV_RECORD_RELOADED : SV_RECORD_RELOADING, 0, 0);
     else if (is_over)
         sv_notify_ready(&rt->notify, false);
     else
@@ -486,7 +486,7 @@ static void on_start_failed(struct manager *manager, int code) {
     if (manager->failure || manager->stopping) return;
     manager->failure = code;
     if (is_process_mode(manager))
-        sv_runtime_tell(manager->rt, SV_ENDPOINT_MASTER, SV_RECORD_START_FAILED, 0, code);
+        sv_runtime_tell(manager->rt, sv_runtime_master(manager->rt), SV_RECORD_START_FAILED, 0, code);
     else
         begin_stop(manager);
 }
@@ -502,7 +502,7 @@ static void on_signal(void *context, int signo) {
             if (!is_process_mode(manager) || getppid() != atomic_load(&rt->shared->master_pid))
                 begin_stop(manager); /* BASE, or the master is dead: everything ends here */
             else
-                sv_runtime_tell(rt, SV_ENDPOINT_MASTER, SV_RECORD_SHUTDOWN, 0, 0);
+                sv_runtime_tell(rt, sv_runtime_master(rt), SV_RECORD_SHUTDOWN, 0, 0);
             break;
         case SIGUSR1:
         case SIGUSR2:
@@ -550,7 +550,7 @@ static int set_up(struct manager *manager) {
 static void supervise(struct manager *manager) {
     struct sv_runtime *rt = manager->rt;
     for (uint32_t slot = 0; slot < rt->slot_count; slot++) start_life(manager, slot);
-    if (is_process_mode(manager)) sv_runtime_tell(rt, SV_ENDPOINT_MASTER, SV_RECORD_READY, 0, 0);
+    if (is_process_mode(manager)) sv_runtime_tell(rt, sv_runtime_master(rt), SV_RECORD_READY, 0, 0);
     sv_runtime_fire(rt, SRVLUA_ON_MANAGER_START);
     reap(manager); /* who died while that ran */
     sv_loop_run(&rt->loop);

@@ -33,6 +33,11 @@ struct master {
 
 static void tell_reactors(struct master *master, uint16_t type) {
     struct sv_runtime *rt = master->rt;
+    struct sv_message order = {.type = type, .source = SV_ENDPOINT_MASTER};
+    if (rt->config.single_thread) {
+        sv_reactor_thread_receive(master->threads, &order);
+        return;
+    }
     for (uint32_t i = 0; i < master->thread_count; i++) sv_runtime_tell(rt, sv_endpoint_of_reactor(i), type, 0, 0);
 }
 
@@ -124,8 +129,16 @@ static void on_signal(void *context, int signo) {
     }
 }
 
+/* A reactor has done what it was told to. */
+static void on_answer(void *context, uint16_t type) {
+    struct master *master = context;
+    enum master_phase asked = type == SV_RECORD_QUIESCED ? QUIESCING : DRAINING;
+    if (master->phase == asked && ++master->answers == master->thread_count) enter_phase(master, asked + 1);
+}
+
 static void receive(void *context, const struct sv_message *message) {
     struct master *master = context;
+    if (master->rt->config.single_thread && sv_reactor_thread_receive(master->threads, message)) return;
     switch (message->type) {
         case SV_RECORD_READY: master->is_ready = true; break;
         case SV_RECORD_SHUTDOWN: begin_shutdown(master); break;
@@ -136,18 +149,20 @@ static void receive(void *context, const struct sv_message *message) {
             begin_shutdown(master);
             break;
         case SV_RECORD_QUIESCED:
-            if (master->phase == QUIESCING && ++master->answers == master->thread_count) enter_phase(master, STOPPING);
-            break;
-        case SV_RECORD_DRAINED:
-            if (master->phase == DRAINING && ++master->answers == master->thread_count) enter_phase(master, LEAVING);
-            break;
+        case SV_RECORD_DRAINED: on_answer(master, message->type); break;
         default: sv_log_write(&master->rt->log, SRVLUA_LOG_WARNING, "master: a record of type %d is not for me", message->type);
     }
+}
+
+static void after_mail(void *context) {
+    struct master *master = context;
+    if (master->rt->config.single_thread) sv_reactor_thread_after_mail(master->threads);
 }
 
 static void before_sleep(void *context) {
     struct master *master = context;
     struct sv_runtime *rt = master->rt;
+    if (rt->config.single_thread) sv_reactor_thread_before_sleep(master->threads);
     if (master->phase == STOPPING && sv_now_ns() > atomic_load(&rt->shared->shutdown_deadline_ns) + SV_NS_PER_SECOND)
         kill(master->manager, SIGKILL); /* it ends its children by then, or they end with it */
     if (master->phase != LEAVING) return;
@@ -174,14 +189,21 @@ static bool pass_on(void *context, struct sv_session *session) {
     return sv_send(&rt->endpoint, session->owner, SV_RECORD_ACCEPTED, id, 0, NULL, 0) == 0;
 }
 
+static bool keep(void *context, struct sv_session *session) {
+    struct master *master = context;
+    sv_reactor_adopt(&master->rt->reactor, session);
+    return true;
+}
+
 static int start_reactors(struct master *master) {
     struct sv_runtime *rt = master->rt;
+    bool is_alone = rt->config.single_thread;
     master->threads = calloc(rt->config.reactors, sizeof *master->threads);
     if (!master->threads) return -ENOMEM;
     for (uint32_t i = 0; i < rt->config.reactors; i++) {
-        master->threads[i].rt = rt;
-        master->threads[i].number = i;
-        int result = sv_reactor_thread_start(&master->threads[i]);
+        struct sv_reactor_thread *thread = &master->threads[i];
+        *thread = (struct sv_reactor_thread){.rt = rt, .number = i, .answer = is_alone ? on_answer : NULL, .answer_context = master};
+        int result = is_alone ? sv_reactor_thread_attach(thread) : sv_reactor_thread_start(thread);
         if (result) return result;
         master->thread_count++;
     }
@@ -193,9 +215,23 @@ static int start_reactors(struct master *master) {
                                         .port_count = rt->port_count,
                                         .log = rt->log,
                                         .max_connection = rt->config.max_connection,
-                                        .accepted = pass_on,
+                                        .owner = rt->endpoint.id,
+                                        .accepted = is_alone ? keep : pass_on,
                                         .context = master};
     return sv_acceptor_init(&rt->acceptor);
+}
+
+/* The master as such ends with them. */
+static void end_reactors(struct master *master) {
+    bool is_alone = master->rt->config.single_thread;
+    for (uint32_t i = 0; !is_alone && i < master->thread_count; i++) {
+        sv_loop_stop(master->threads[i].loop);
+        sv_reactor_thread_join(&master->threads[i]);
+    }
+    sv_runtime_unbecome(master->rt);
+    if (is_alone && master->thread_count) sv_ring_home_free(&master->threads->home);
+    if (is_alone) sv_cpus_unpin(&master->rt->cpus);
+    free(master->threads);
 }
 
 static void serve(struct master *master) {
@@ -222,8 +258,9 @@ int sv_master_run(struct sv_runtime *rt, struct srvlua_status *status) {
     if (master.manager == 0) sv_manager_main(rt);
     master.is_manager_alive = true;
     atomic_store(&rt->shared->manager_pid, master.manager);
-    struct sv_loop_hooks hooks = {.receive = receive, .before_sleep = before_sleep, .failed = failed, .context = &master};
-    int result = sv_runtime_become(rt, SRVLUA_ROLE_MASTER, "master", -1, 0, SV_ENDPOINT_MASTER, &hooks, on_signal);
+    struct sv_loop_hooks hooks = {
+        .receive = receive, .after_mail = after_mail, .before_sleep = before_sleep, .failed = failed, .context = &master};
+    int result = sv_runtime_become(rt, SRVLUA_ROLE_MASTER, "master", -1, 0, sv_runtime_master(rt), &hooks, on_signal);
     if (result == 0 && rt->config.pid_file) result = sv_pid_file_write(rt->config.pid_file, status);
     if (result == 0) sv_notify_watch(&rt->notify, &rt->loop);
     if (result == 0) result = start_reactors(&master);
@@ -239,12 +276,7 @@ int sv_master_run(struct sv_runtime *rt, struct srvlua_status *status) {
         kill(master.manager, SIGKILL);
         waitpid(master.manager, NULL, 0);
     }
-    for (uint32_t i = 0; i < master.thread_count; i++) {
-        sv_loop_stop(&master.threads[i].loop);
-        sv_reactor_thread_join(&master.threads[i]);
-    }
-    free(master.threads);
-    sv_runtime_unbecome(rt);
+    end_reactors(&master);
     rt->role = SRVLUA_ROLE_AFTER;
     if (result == 0) sv_runtime_fire(rt, SRVLUA_ON_SHUTDOWN);
     return result;

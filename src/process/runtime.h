@@ -40,6 +40,7 @@ struct sv_runtime_config { /* from the settings; read only once the server runs 
     bool reload_async, is_daemon;
     bool is_sticky, is_sticky_in_flight; /* dispatch: as in struct sv_ring_home */
     bool measures_time;                  /* callbacks are timed: somebody looks at it */
+    bool single_thread; /* PROCESS: the only reactor runs on the master's own loop and endpoint */
     bool open_cpu_affinity;
     const int64_t *cpus_ignored;
     size_t cpus_ignored_count;
@@ -156,6 +157,10 @@ static inline bool sv_runtime_owns(const struct sv_runtime *rt, const struct sv_
 /* Hands an order to the owner of a connection; waits for room as the contract allows. 0 or -code. */
 int sv_runtime_order(struct sv_runtime *rt, const struct sv_session *session, uint16_t type, uint64_t id, int32_t value,
                      const void *head, size_t head_length, const void *payload, size_t length);
+/* The master's endpoint. */
+static inline uint32_t sv_runtime_master(const struct sv_runtime *rt) {
+    return rt->config.single_thread ? sv_endpoint_of_reactor(0) : SV_ENDPOINT_MASTER;
+}
 /* A small record to any endpoint, e.g. SHUTDOWN to the master. 0 or -code. */
 int sv_runtime_tell(struct sv_runtime *rt, uint32_t endpoint, uint16_t type, uint64_t id, int32_t value);
 /* Bytes of one session that this process has sent and its reactor has not taken yet. */
@@ -205,20 +210,35 @@ int sv_pid_file_check(const char *path, struct srvlua_status *status);
 int sv_pid_file_write(const char *path, struct srvlua_status *status);
 void sv_pid_file_remove(const char *path);
 
-/* reactor_thread.c */
+/* reactor_thread.c: a reactor of the master: in a thread of its own, or (single_thread) with the master on its loop. */
 struct sv_reactor_thread {
-    pthread_t thread;
-    struct sv_runtime *rt; /* read only in the thread */
+    struct sv_runtime *rt; /* read only in a thread */
     uint32_t number;
-    struct sv_endpoint endpoint;
-    struct srvlua_loop loop;
-    struct sv_reactor reactor;
+    struct sv_endpoint *endpoint; /* of its own, or the master's; so are the other two */
+    struct srvlua_loop *loop;
+    struct sv_reactor *reactor;
     struct sv_ring_home home;
     ev_timer lookout; /* sleeps briefly while a worker may send without ringing */
     double lookout_after;
     int64_t drain_until_ns; /* 0: not draining */
+    /* QUIESCED, DRAINED; NULL: the master gets a record. */
+    void (*answer)(void *context, uint16_t type);
+    void *answer_context;
+    struct { /* unused with single_thread */
+        pthread_t thread;
+        struct sv_endpoint endpoint;
+        struct srvlua_loop loop;
+        struct sv_reactor reactor;
+    } own;
 };
+/* Members rt and number are set by the caller. 0 or -errno. */
 int sv_reactor_thread_start(struct sv_reactor_thread *thread);
 void sv_reactor_thread_join(struct sv_reactor_thread *thread);
+/* The same on the master's loop; the caller sets answer, calls the next three from its loop's hooks, and sv_ring_home_free() after
+ * sv_runtime_unbecome(). */
+int sv_reactor_thread_attach(struct sv_reactor_thread *thread);
+bool sv_reactor_thread_receive(struct sv_reactor_thread *thread, const struct sv_message *message); /* false: not for a reactor */
+void sv_reactor_thread_after_mail(struct sv_reactor_thread *thread);
+void sv_reactor_thread_before_sleep(struct sv_reactor_thread *thread);
 
 #endif

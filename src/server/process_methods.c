@@ -105,7 +105,7 @@ int srvlua_shutdown(srvlua_server *server, struct srvlua_status *status) {
     if (result) return result;
     if (atomic_load(&rt->shared->is_shutting_down)) return 0;
     if (server->mode == SRVLUA_PROCESS) {
-        result = sv_runtime_tell(rt, SV_ENDPOINT_MASTER, SV_RECORD_SHUTDOWN, 0, 0);
+        result = sv_runtime_tell(rt, sv_runtime_master(rt), SV_RECORD_SHUTDOWN, 0, 0);
     } else if (rt->worker.is_alone) {
         sv_runtime_begin_shutdown(rt);
         sv_worker_leave(rt);

@@ -106,7 +106,7 @@ const struct sv_setting_row sv_setting_rows[] = {
      DOC("Event workers. 0 = one per CPU. At most 1000 per CPU: adjusted at start.")},
     {SERVER(PROCESSES, task_worker_num), INT(0, 65535), IS(0), FLAGS(OFF), LATER("tasks"),
      DOC("Task workers; more than 0 needs a `task` callback. At most 1000 per CPU: adjusted at start.")},
-    {SERVER(PROCESSES, single_thread), BOOL(false), FLAGS(IN_PROCESS), LATER("a reactor on the master's main loop"),
+    {SERVER(PROCESSES, single_thread), BOOL(false), FLAGS(IN_PROCESS),
      DOC("One reactor only, on the loop of the master's main thread: no reactor threads.")},
     {SERVER(PROCESSES, open_cpu_affinity), BOOL(false),
      DOC("Pins reactor i and worker i to CPU i modulo the number of allowed CPUs.")},

@@ -167,6 +167,7 @@ static void fill_config(srvlua_server *server) {
                    .is_sticky = sv_dispatch_is_sticky(settings->dispatch_mode),
                    .is_sticky_in_flight = settings->dispatch_mode == SV_DISPATCH_LEAST_LATENCY,
                    .measures_time = settings->dispatch_mode == SV_DISPATCH_LEAST_LATENCY,
+                   .single_thread = settings->single_thread && server->mode == SRVLUA_PROCESS,
                    .open_cpu_affinity = settings->open_cpu_affinity,
                    .cpus_ignored = settings->cpu_affinity_ignore.items,
                    .cpus_ignored_count = settings->cpu_affinity_ignore.count,

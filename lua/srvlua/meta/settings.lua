@@ -11,8 +11,7 @@
 --- Task workers; more than 0 needs a `task` callback. At most 1000 per CPU: adjusted at start. *Not yet: needs
 --- tasks.* Default: 0.
 ---@field task_worker_num? integer
---- One reactor only, on the loop of the master's main thread: no reactor threads. PROCESS mode only. *Not yet:
---- needs a reactor on the master's main loop.* Default: false.
+--- One reactor only, on the loop of the master's main thread: no reactor threads. PROCESS mode only. Default: false.
 ---@field single_thread? boolean
 --- Pins reactor i and worker i to CPU i modulo the number of allowed CPUs. Default: false.
 ---@field open_cpu_affinity? boolean
