@@ -12,6 +12,7 @@
 
 local ffi = require 'ffi'
 local lfs = require 'lfs'
+local socket = require 'socket'
 local client = require 'support.client'
 local process = require 'support.process'
 
@@ -46,6 +47,21 @@ function M.in_both_modes(declare)
   for _, mode in ipairs { 'PROCESS', 'BASE' } do
     declare(mode)
   end
+end
+
+--- The first of `count` numbers in a row that are free for TCP on loopback, below those that the kernel hands out.
+function M.free_ports(count)
+  math.randomseed(os.time() + process.now() * 1e6)
+  return assert(process.eventually(function()
+    local first, sockets = math.random(15000, 32000 - count), {}
+    for number = first, first + count - 1 do
+      sockets[#sockets + 1] = socket.bind('127.0.0.1', number)
+    end
+    for _, sock in ipairs(sockets) do
+      sock:close()
+    end
+    return #sockets == count and first
+  end), 'no free ports')
 end
 
 -- ------------------------------------------------------------------------------------------------- directories

@@ -1,0 +1,150 @@
+local lfs = require 'lfs'
+local support = require 'support'
+
+local EXAMPLES = support.root .. '/examples/'
+
+-- Starts an example and waits for what it prints; returns the app and the matches of `pattern`.
+local function start(name, mode, where, pattern)
+  local app = support.launch { support.launcher, EXAMPLES .. name, where, mode }
+  local line = app:expect 'print'
+  local found = { line:match(pattern) }
+  assert(found[1], line)
+  return app, unpack(found)
+end
+
+local exercises = {}
+
+exercises['echo.lua'] = function(mode)
+  local app, port = start('echo.lua', mode, 0, '^echo on 127%.0%.0%.1:(%d+)$')
+  assert.equal('hello', support.stream(tonumber(port)):echo 'hello')
+  return app
+end
+
+exercises['udp_echo.lua'] = function(mode)
+  local app, port = start('udp_echo.lua', mode, 0, 'port (%d+)$')
+  for _, host in ipairs { '127.0.0.1', '::1' } do
+    local client = support.datagrams { host, tonumber(port) }
+    client:send ''
+    client:send 'hello'
+    assert.equal('hello', client:receive())
+  end
+  return app
+end
+
+exercises['unix_echo.lua'] = function(mode)
+  local directory = support.directory()
+  local app = start('unix_echo.lua', mode, directory .. '/x.sock', '^echo on (%S+)')
+  assert.equal('hello', support.stream(directory .. '/x.sock'):echo 'hello')
+  support.datagrams(directory .. '/x.dgram'):send 'nobody to answer to'
+  local client = support.datagrams(directory .. '/x.dgram', directory .. '/own')
+  client:send 'hello'
+  assert.equal('hello', client:receive())
+  return app
+end
+
+exercises['multi_port.lua'] = function(mode)
+  local app, echo, status, udp = start('multi_port.lua', mode, support.free_ports(2),
+    'echo on (%d+), status on (%d+), upper case on (%d+)')
+  local client = support.stream(tonumber(echo))
+  assert.equal('hello', client:echo 'hello')
+  assert.equal('2 connected\n', support.stream(tonumber(status)):rest())
+  local datagrams = support.datagrams(tonumber(udp))
+  datagrams:send 'hello'
+  assert.equal('HELLO', datagrams:receive())
+  return app
+end
+
+exercises['chat.lua'] = function(mode)
+  local app, port = start('chat.lua', mode, 0, ':(%d+)$')
+  local ann = support.stream(tonumber(port))
+  assert.equal('welcome, guest1', ann:line())
+  local bob = support.stream(tonumber(port))
+  assert.equal('welcome, guest2', bob:line())
+  assert.equal('* guest2 came', ann:line())
+  ann:send '/nick an'
+  ann:send 'n\n'
+  assert.equal('* guest1 is now ann', bob:line())
+  assert.equal('* guest1 is now ann', ann:line())
+  ann:send 'hi\r\nyou\n'
+  assert.equal('<ann> hi', bob:line())
+  assert.equal('<ann> you', bob:line())
+  bob:send '/who\n'
+  assert.equal('* 2 here', bob:line())
+  bob:send '/nonsense\n'
+  assert.equal('commands: /nick NAME, /who, /quit', bob:line())
+  bob:send '/quit\n'
+  assert.equal('bye', bob:line())
+  assert.equal('end', bob:ending())
+  assert.equal('* guest2 left', ann:line())
+  ann:send(('x'):rep(2000))
+  assert.equal('that line is too long', ann:line())
+  assert.equal('end', ann:ending())
+  return app
+end
+
+exercises['redis_ping.lua'] = function(mode)
+  local app, port = start('redis_ping.lua', mode, 0, ':(%d+)$')
+  local client = support.stream(tonumber(port))
+  local function ask(request, answer)
+    client:send(request)
+    assert.equal(answer, client:receive(#answer))
+  end
+  ask('PING\r\n', '+PONG\r\n')
+  ask('*1\r\n$4\r\nPING\r\n', '+PONG\r\n')
+  ask('*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3\r\nv\0v\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n', '+OK\r\n$3\r\nv\0v\r\n')
+  local split = '*2\r\n$3\r\nGET\r\n$1\r\nk\r\n'
+  for i = 1, #split - 1 do
+    client:send(split:sub(i, i))
+  end
+  ask(split:sub(-1), '$3\r\nv\0v\r\n')
+  ask('DEL k\r\nGET k\r\n', ':1\r\n$-1\r\n')
+  ask('NONSENSE\r\n', "-ERR unknown command 'NONSENSE'\r\n")
+  client:send '*x\r\n'
+  assert.truthy(client:line():find '^%-ERR Protocol error')
+  assert.equal('end', client:ending())
+  if os.execute 'command -v redis-benchmark >/dev/null' == 0 then
+    local argv = { 'redis-benchmark', '-p', port, '-c', 50, '-P', 16, '-t', 'ping,set,get', '-n', 20000, '-q' }
+    local result = support.run(argv, { seconds = 60 })
+    assert.equal(0, result.code)
+    for _, command in ipairs { 'PING_MBULK', 'SET', 'GET' } do
+      assert.truthy(result.out:find(command .. ': [%d.]+ requests per second'), result.out)
+    end
+    assert.falsy(result.out:find 'rror')
+  end
+  return app
+end
+
+describe('the example', function()
+  after_each(support.cleanup)
+
+  for name in lfs.dir(EXAMPLES) do
+    if name:find '%.lua$' then
+      support.in_both_modes(function(mode)
+        it(('%s serves in %s mode'):format(name, mode), function()
+          local exercise = assert(exercises[name], 'no spec for this example')
+          local app = exercise(mode)
+          assert.equal(0, app:stop())
+        end)
+      end)
+    end
+  end
+
+  it('of the README serves', function()
+    local source = support.read_file(support.root .. '/README.md'):match '```lua\n(.-)```'
+    assert.is_true(#source:gsub('[^\n]', '') <= 12)
+    local changed, count = source:gsub('9501', '0')
+    assert.equal(1, count)
+    local app = support.launch { support.launcher, '-e', changed }
+    local port = app:expect('print'):match ':(%d+)$'
+    assert.equal('hello', support.stream(tonumber(port)):echo 'hello')
+    assert.equal(0, app:stop())
+  end)
+
+  it('echo.lua says that its port is taken', function()
+    local app, port = start('echo.lua', 'PROCESS', 0, ':(%d+)$')
+    local result = support.run { support.launcher, EXAMPLES .. 'echo.lua', port }
+    assert.equal(1, result.code)
+    assert.truthy(result.err:find 'in use', result.err)
+    app:stop()
+  end)
+end)
