@@ -2,8 +2,8 @@
 
 --- The class of servers. Calling it makes a server and binds its primary port. One server per process: another one may
 --- be made when the first has returned from `start()` or was collected. Raises `{ message =, code = }` (it reads as its
---- message) if the server cannot be made; a taken address is told by `start()`. The host 'SYSTEMD' with port 0 makes ports
---- of all sockets that a service manager passed (LISTEN_FDS).
+--- message) if the server cannot be made; a taken address is told by `start()`. The host 'SYSTEMD' with port 0 makes
+--- ports of all sockets that a service manager passed (LISTEN_FDS).
 ---@class srvlua.ServerClass
 ---@overload fun(host?: string, port?: integer, mode?: integer, sock_type?: integer): srvlua.Server
 
