@@ -113,7 +113,8 @@ describe('a server whose workers are killed and reloaded all the time', function
     assert.is_true(kills >= SECONDS and reloads >= SECONDS * 0.7, ('%d kills, %d reloads'):format(kills, reloads))
     assert.is_true(app:count('afterReload', true) >= 1)
     assert.is_true(losses <= named, ('%d gaps, but %d losses are named in the log'):format(losses, named))
-    assert.equal(0, app:log_count ' ERROR ')
+    -- the victim may be a successor that was not ready yet: then its reload has failed, and that is said
+    assert.equal(app:log_count 'failed before it was ready' + app:log_count 'the reload failed', app:log_count ' ERROR ')
     assert.equal(0, app:stop())
   end)
 end)
