@@ -9,6 +9,8 @@
  *     SIGCHLD, SIGHUP, SIGWINCH, SIGRTMIN, SIGALRM, SIGIO (they are read through a signalfd) and ignores SIGPIPE; both
  *     are restored before it returns. Call it from the main thread, before other threads exist.
  *   - the server forks: children never return from srvlua_start(); they end with _exit() after stdio was flushed.
+ *   - srvlua_start() takes systemd's variables (NOTIFY_*, WATCHDOG_*, LISTEN_*) out of the environment while it runs. In BASE
+ *     mode with a single process it is that process which `user`, `group` and `chroot` change, for good.
  *   - libev aborts the process when it runs out of memory. Only loops of its own (epoll backend) are made; the default
  *     loop, ev_set_allocator and ev_set_syserr_cb stay the host's.
  *
@@ -255,6 +257,7 @@ struct srvlua_setting {
 /* Makes a server and binds its primary port (methods.md 3).
  * host: IPv4/IPv6 literal, host name or unix path, at most 107 bytes; port: 0..65535, 0 = the kernel picks;
  * mode: SRVLUA_BASE or SRVLUA_PROCESS; type: enum srvlua_socket_type.
+ * Host "SYSTEMD" with port 0 takes all sockets of LISTEN_FDS instead; the first is the primary port.
  * Returns NULL and fills *status on failure; EADDRINUSE is kept and reported by srvlua_start(). Before start. */
 SRVLUA_API srvlua_server *srvlua_new(const char *host, int port, int mode, int type, struct srvlua_status *status);
 /* Frees a server that is not running, closing its sockets. NULL is fine. */
