@@ -16,8 +16,8 @@ local CLIENTS, LIMIT = 10000, 32 * 1024 * 1024
 -- One worker sends to everybody, again and again, until nothing more is accepted.
 local APP = ([[
   local server = new_server {
-    worker_num = 2, max_connection = %d, output_memory_limit = %d, kernel_socket_send_buffer_size = 4096, backlog = 4096,
-    send_yield = false,
+    worker_num = 2, max_connection = %d, output_memory_limit = %d, backlog = 4096,
+    kernel_socket_send_buffer_size = 4096, send_yield = false,
   }
   local news = ('news '):rep(200)
   local function broadcast(s)
