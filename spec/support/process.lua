@@ -29,11 +29,13 @@ if not pcall(ffi.typeof, 'struct spec_pollfd') then
     int posix_spawnattr_init(void *attributes);
     int posix_spawnattr_destroy(void *attributes);
     int posix_spawnattr_setflags(void *attributes, short flags);
+    int posix_spawnattr_setsigdefault(void *attributes, const unsigned long *signals);
   ]]
 end
 local C = ffi.C
 
-local POLLIN, O_CLOEXEC, WNOHANG, POSIX_SPAWN_SETSID = 1, 0x80000, 1, 0x80
+local POLLIN, O_CLOEXEC, WNOHANG = 1, 0x80000, 1
+local POSIX_SPAWN_SETSIGDEF, POSIX_SPAWN_SETSID = 0x04, 0x80
 local TOKEN = 'SRVLUA_SPEC_PROCESS'
 
 local M = {}
@@ -163,7 +165,9 @@ function M.start(argv, options)
   local err, err_write = pipe()
   C.posix_spawn_file_actions_init(actions)
   C.posix_spawnattr_init(attributes)
-  C.posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSID)
+  C.posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSID + POSIX_SPAWN_SETSIGDEF)
+  -- LuaSocket has this process ignore SIGPIPE, which programs would inherit.
+  C.posix_spawnattr_setsigdefault(attributes, ffi.new('unsigned long[16]', bit.lshift(1, M.signals.PIPE - 1)))
   C.posix_spawn_file_actions_addopen(actions, 0, options.stdin or '/dev/null', 0, 0)
   C.posix_spawn_file_actions_adddup2(actions, out_write, 1)
   C.posix_spawn_file_actions_adddup2(actions, err_write, 2)

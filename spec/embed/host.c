@@ -1,0 +1,167 @@
+/* host.c MODE LOG: a C program around the library, for embed_spec.lua. Checks what srvlua.h promises a host, prints a line for
+ * each check that fails, and at last "done". Two servers run in it, one after the other; each is shut down by its worker. */
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "srvlua.h"
+
+static void check(int holds, const char *what, int line) {
+    if (!holds)
+        printf("line %d: %s\n", line, what);
+}
+#define CHECK(condition) check((condition) != 0, #condition, __LINE__)
+
+static int count_descriptors(void) {
+    int count = 0;
+    DIR *directory = opendir("/proc/self/fd");
+    while (directory && readdir(directory))
+        count++;
+    if (directory)
+        closedir(directory);
+    return count;
+}
+
+static void on_own_signal(int signo) { (void)signo; }
+
+/* What the callbacks are given to write to: host and server processes write to the same pipe. */
+struct host {
+    int pipe[2];
+    int calls;
+};
+
+static void tell(const struct host *host, char letter) {
+    if (write(host->pipe[1], &letter, 1) != 1)
+        abort();
+}
+
+static int on_start(srvlua_server *server, const struct srvlua_event_data *event, void *user_data) {
+    CHECK(event->event == SRVLUA_ON_START && srvlua_get_loop(server) != NULL);
+    tell(user_data, 's');
+    return 0;
+}
+
+static int shut_down(srvlua_loop *loop, int64_t id, void *server) {
+    (void)loop;
+    CHECK(id >= 1);
+    CHECK(srvlua_shutdown(server, NULL) == 0);
+    return 0;
+}
+
+static void say_released(void *server) { srvlua_log(server, SRVLUA_LOG_NOTICE, "the timer is released"); }
+
+static int on_worker_start(srvlua_server *server, const struct srvlua_event_data *event, void *user_data) {
+    struct srvlua_stat stats[64];
+    struct srvlua_value value;
+    CHECK(event->worker_id == 0 && srvlua_get_worker_id(server) == 0);
+    CHECK(srvlua_get_role(server) == SRVLUA_ROLE_WORKER && srvlua_get_worker_pid(server, -1, NULL) == getpid());
+    CHECK(srvlua_stats(server, stats, 64, NULL) > 20);
+    CHECK(srvlua_get_setting(server, "worker_num", &value) == 0 && value.number == 1);
+    CHECK(srvlua_set(server, NULL, 0, NULL) == -SRVLUA_ERROR_WRONG_OPERATION);
+    CHECK(srvlua_start(server, NULL) == -SRVLUA_ERROR_WRONG_OPERATION);
+    tell(user_data, 'w');
+    CHECK(srvlua_timer_add(srvlua_get_loop(server), 10, 0, shut_down, server, say_released) >= 1);
+    return 0;
+}
+
+static int on_receive(srvlua_server *server, const struct srvlua_event_data *event, void *user_data) {
+    (void)server, (void)event, (void)user_data;
+    return 0;
+}
+
+static int on_shutdown(srvlua_server *server, const struct srvlua_event_data *event, void *user_data) {
+    (void)server, (void)event;
+    ((struct host *)user_data)->calls++;
+    return 1; /* a failing callback changes nothing here */
+}
+
+static void run_server(int mode, const char *log, struct host *host) {
+    struct srvlua_status status = {0};
+    srvlua_server *server = srvlua_new("127.0.0.1", 0, mode, SRVLUA_SOCK_TCP, &status);
+    CHECK(server != NULL && srvlua_get_role(server) == SRVLUA_ROLE_BEFORE);
+    const struct srvlua_setting settings[] = {
+        {.name = "worker_num", .value = {.type = SRVLUA_VALUE_NUMBER, .number = 1}},
+        {.name = "log_file", .value = {.type = SRVLUA_VALUE_STRING, .string = log, .length = strlen(log)}},
+        {.name = "log_date_format", .value = {.type = SRVLUA_VALUE_STRING, .string = "DATExxx", .length = 4}},
+    };
+    CHECK(srvlua_set(server, settings, 3, &status) == 0);
+    CHECK(srvlua_stats(server, NULL, 0, &status) == -SRVLUA_ERROR_WRONG_OPERATION && status.code == 509 &&
+          status.message[0]);
+    CHECK(srvlua_send(server, 1, "x", 1, &status) == -SRVLUA_ERROR_WRONG_OPERATION && srvlua_last_error(server) == 509);
+    CHECK(srvlua_check(server, &status) == -SRVLUA_ERROR_SERVER_INVALID_CALLBACK); /* receive is missing */
+    CHECK(srvlua_on(server, SRVLUA_ON_RECEIVE, on_receive, host, &status) == 0 && srvlua_check(server, &status) == 0);
+    CHECK(srvlua_on(server, SRVLUA_ON_START, on_start, host, &status) == 0);
+    CHECK(srvlua_on(server, SRVLUA_ON_WORKER_START, on_worker_start, host, &status) == 0);
+    CHECK(srvlua_on(server, SRVLUA_ON_SHUTDOWN, on_shutdown, host, &status) == 0);
+    CHECK(srvlua_get_loop(server) == NULL);
+
+    int calls = host->calls;
+    CHECK(srvlua_start(server, &status) == 0);
+    CHECK(host->calls == calls + 1 && srvlua_get_role(server) == SRVLUA_ROLE_AFTER);
+    CHECK(srvlua_start(server, &status) == -SRVLUA_ERROR_WRONG_OPERATION);
+    CHECK(srvlua_get_loop(server) == NULL && srvlua_get_master_pid(server) == 0);
+    char letters[3] = "";
+    CHECK(read(host->pipe[0], letters, 2) == 2 && (strcmp(letters, "sw") == 0 || strcmp(letters, "ws") == 0));
+    srvlua_free(server);
+}
+
+static void check_failures(void) {
+    struct srvlua_status status = {0};
+    CHECK(srvlua_new("127.0.0.1", 70000, SRVLUA_BASE, SRVLUA_SOCK_TCP, &status) == NULL && status.code == 9004);
+    CHECK(srvlua_new("127.0.0.1", 0, 9, SRVLUA_SOCK_TCP, &status) == NULL && status.code == 505);
+    CHECK(srvlua_new("192.0.2.77", 0, SRVLUA_BASE, SRVLUA_SOCK_TCP, NULL) == NULL);
+    srvlua_free(NULL);
+    CHECK(srvlua_event_from_name("WORKERSTART") == SRVLUA_ON_WORKER_START && srvlua_event_from_name("onStart") == -1);
+    CHECK(strcmp(srvlua_event_name(SRVLUA_ON_WORKER_START), "workerStart") == 0);
+    CHECK(srvlua_event_is_port_level(SRVLUA_ON_RECEIVE) && !srvlua_event_is_port_level(SRVLUA_ON_TASK));
+    int last = 0;
+    for (const struct srvlua_error_entry *entry = srvlua_error_table(); entry->name; entry++) {
+        CHECK(entry->code > last && strcmp(srvlua_strerror(entry->code), entry->text) == 0);
+        last = entry->code;
+    }
+    CHECK(srvlua_strerror(-77) != NULL && srvlua_strerror(ENOENT) != NULL);
+
+    srvlua_server *server = srvlua_new("127.0.0.1", 0, SRVLUA_PROCESS, SRVLUA_SOCK_TCP, &status);
+    const struct srvlua_setting bad = {.name = "backlog", .value = {.type = SRVLUA_VALUE_NUMBER, .number = -1}};
+    const struct srvlua_setting of_server = {.name = "worker_num", .value = {.type = SRVLUA_VALUE_NUMBER, .number = 1}};
+    CHECK(srvlua_set(server, &bad, 1, &status) == -505 && strstr(status.message, "bad setting 'backlog': expected"));
+    CHECK(srvlua_port_set(srvlua_get_port(server, 0), &of_server, 1, &status) == -505);
+    srvlua_port *port = NULL;
+    struct srvlua_port_info info;
+    CHECK(srvlua_add_listener(server, "127.0.0.1", 0, SRVLUA_SOCK_UDP, &port, &status) == 0 &&
+          srvlua_port_count(server) == 2);
+    srvlua_port_get_info(port, &info);
+    CHECK(info.port > 0 && info.type == SRVLUA_SOCK_UDP && !info.ssl && info.socket >= 0 &&
+          !strcmp(info.host, "127.0.0.1"));
+    CHECK(srvlua_port_on(port, SRVLUA_ON_START, on_receive, NULL, &status) == -505);
+    CHECK(srvlua_add_listener(server, "127.0.0.1", 0, 77, &port, &status) == -724);
+    CHECK(srvlua_fail(server, &status, 4711, "%s %d", "made", 1) == -4711 && strcmp(status.message, "made 1") == 0);
+    CHECK(srvlua_last_error(server) == 4711);
+    srvlua_free(server);
+}
+
+int main(int argc, char **argv) {
+    int mode = argc > 2 && strcmp(argv[1], "BASE") == 0 ? SRVLUA_BASE : SRVLUA_PROCESS;
+    struct host host = {0};
+    struct sigaction own = {.sa_handler = on_own_signal}, now;
+    if (argc < 3 || pipe(host.pipe) || sigaction(SIGTERM, &own, NULL) || sigaction(SIGUSR1, &own, NULL))
+        return 2;
+    check_failures();
+    int descriptors = count_descriptors();
+    run_server(mode, argv[2], &host);
+    run_server(mode, argv[2], &host);
+    CHECK(count_descriptors() == descriptors);
+    CHECK(sigaction(SIGTERM, NULL, &now) == 0 && now.sa_handler == on_own_signal);
+    CHECK(sigaction(SIGUSR1, NULL, &now) == 0 && now.sa_handler == on_own_signal);
+    CHECK(sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_DFL);
+    sigset_t blocked;
+    CHECK(sigprocmask(SIG_BLOCK, NULL, &blocked) == 0 && !sigismember(&blocked, SIGTERM) &&
+          !sigismember(&blocked, SIGCHLD));
+    puts("done");
+    return 0;
+}
