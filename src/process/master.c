@@ -207,17 +207,8 @@ static int start_reactors(struct master *master) {
         if (result) return result;
         master->thread_count++;
     }
-    rt->acceptor = (struct sv_acceptor){.loop = &rt->loop,
-                                        .ipc = &rt->ipc,
-                                        .sessions = &rt->sessions,
-                                        .counters = rt->counters,
-                                        .ports = rt->ports,
-                                        .port_count = rt->port_count,
-                                        .log = rt->log,
-                                        .max_connection = rt->config.max_connection,
-                                        .owner = rt->endpoint.id,
-                                        .accepted = is_alone ? keep : pass_on,
-                                        .context = master};
+    sv_runtime_fill_acceptor(rt, is_alone ? keep : pass_on, master);
+    rt->acceptor.owner = rt->endpoint.id;
     return sv_acceptor_init(&rt->acceptor);
 }
 

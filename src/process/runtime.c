@@ -80,6 +80,19 @@ void sv_runtime_unbecome(struct sv_runtime *rt) {
     rt->in_flight = NULL;
 }
 
+void sv_runtime_fill_acceptor(struct sv_runtime *rt, bool (*accepted)(void *context, struct sv_session *session), void *context) {
+    rt->acceptor = (struct sv_acceptor){.loop = &rt->loop,
+                                        .ipc = &rt->ipc,
+                                        .sessions = &rt->sessions,
+                                        .counters = rt->counters,
+                                        .ports = rt->ports,
+                                        .port_count = rt->port_count,
+                                        .log = rt->log,
+                                        .max_connection = rt->config.max_connection,
+                                        .accepted = accepted,
+                                        .context = context};
+}
+
 int sv_runtime_fire(struct sv_runtime *rt, enum srvlua_event event) {
     struct srvlua_event_data data = {.event = event, .worker_id = rt->slot};
     return rt->hooks.fire(rt->hooks.context, &data);

@@ -204,6 +204,14 @@ int sv_manager_run(struct sv_runtime *rt, struct srvlua_status *status); /* BASE
 _Noreturn void sv_worker_main(struct sv_runtime *rt, uint32_t slot, uint32_t parity);
 int sv_worker_run_alone(struct sv_runtime *rt, struct srvlua_status *status);
 
+/* base_home.c: the reactor and the acceptor of a BASE worker. 0 or -errno. */
+int sv_base_set_up(struct sv_runtime *rt);
+/* Every connection gets its close event, then what was accepted for it goes out, as long as there is time. */
+void sv_base_close_connections(struct sv_runtime *rt);
+void sv_worker_handle_stash(struct sv_runtime *rt);
+/* What acceptors of all processes have in common. */
+void sv_runtime_fill_acceptor(struct sv_runtime *rt, bool (*accepted)(void *context, struct sv_session *session), void *context);
+
 /* daemon.c */
 int sv_daemonize(struct sv_runtime *rt, struct srvlua_status *status);
 int sv_pid_file_check(const char *path, struct srvlua_status *status);

@@ -197,7 +197,7 @@ void sv_worker_stash(struct sv_runtime *rt, const struct sv_message *message) {
     worker->stash_last = later;
 }
 
-static void handle_stash(struct sv_runtime *rt) {
+void sv_worker_handle_stash(struct sv_runtime *rt) {
     struct sv_worker *worker = &rt->worker;
     while (worker->stash_first && worker->depth == 0) {
         struct sv_stashed *next = worker->stash_first;
@@ -299,14 +299,14 @@ static void fire_before_shutdown(struct sv_runtime *rt) {
 
 static int handle_later(srvlua_loop *loop, int64_t id, void *context) {
     (void)loop, (void)id;
-    handle_stash(context);
+    sv_worker_handle_stash(context);
     return 0;
 }
 
 static void before_sleep(void *context) {
     struct sv_runtime *rt = context;
     struct sv_worker *worker = &rt->worker;
-    handle_stash(rt);
+    sv_worker_handle_stash(rt);
     if (worker->predecessor_life) take_over_predecessor(rt);
     if (rt->has_reactor) sv_reactor_end_turn(&rt->reactor);
     if (worker->stash_first) srvlua_defer(&rt->loop, handle_later, rt); /* the flush brought it up; the loop must not sleep on it */
@@ -331,139 +331,6 @@ _Noreturn void sv_worker_abort(struct sv_runtime *rt, int exit_code) {
     sv_runtime_flush(rt);
     fflush(NULL);
     _exit(exit_code);
-}
-
-/* ------------------------------------------------------------------------------------------------- the BASE home */
-
-static void deliver(struct sv_runtime *rt, struct sv_message *message) {
-    message->source = rt->endpoint.id;
-    rt->hooks.deliver(rt->hooks.context, message);
-}
-
-static unsigned char *base_reserve(void *context, struct sv_connection *connection, uint32_t *size) {
-    (void)connection;
-    struct sv_runtime *rt = context;
-    *size = SV_READ_MAX;
-    return rt->reactor.scratch;
-}
-
-static void base_commit(void *context, struct sv_connection *connection, uint32_t length, int64_t stamp_ns) {
-    struct sv_runtime *rt = context;
-    if (!length) return;
-    sv_count(rt->counters, SV_COUNT_DISPATCHED, 1);
-    struct sv_message message = {.type = SV_RECORD_RECEIVE,
-                                 .id = connection->id,
-                                 .value = rt->slot,
-                                 .stamp_ns = stamp_ns,
-                                 .payload = rt->reactor.scratch,
-                                 .length = length};
-    deliver(rt, &message);
-}
-
-static void base_notify(void *context, struct sv_connection *connection, uint16_t type, int32_t value) {
-    struct sv_runtime *rt = context;
-    if (type == SV_RECORD_CONNECT) {
-        connection->target = (uint32_t)rt->slot;
-        atomic_store_explicit(&connection->session->worker, (uint32_t)rt->slot, memory_order_release);
-        if (!rt->ports[connection->port].has_connect_event) return;
-    }
-    struct sv_message message = {.type = type, .id = connection->id, .value = value};
-    if (type == SV_RECORD_CONNECT)
-        deliver(rt, &message);
-    else
-        sv_worker_stash(rt, &message); /* it may have come up inside a callback's send */
-}
-
-static bool base_datagram(void *context, const struct sv_port_rules *port, const struct sv_address *from, const void *data,
-                          size_t length, int64_t stamp_ns) {
-    struct sv_runtime *rt = context;
-    char text[SV_ADDRESS_TEXT_SIZE];
-    struct sv_packet_head head = {.server_socket = port->listener_fd};
-    sv_address_text(from, text, &head.peer_port);
-    head.address_length = (uint32_t)strlen(text);
-    unsigned char payload[sizeof head + sizeof text + SV_READ_MAX];
-    memcpy(payload, &head, sizeof head);
-    memcpy(payload + sizeof head, text, head.address_length);
-    memcpy(payload + sizeof head + head.address_length, data, length);
-    sv_count(rt->counters, SV_COUNT_DISPATCHED, 1);
-    struct sv_message message = {.type = SV_RECORD_PACKET,
-                                 .value = port->index,
-                                 .stamp_ns = stamp_ns,
-                                 .payload = payload,
-                                 .length = sizeof head + head.address_length + length};
-    deliver(rt, &message);
-    return true;
-}
-
-static void base_gone(void *context, struct sv_connection *connection) {
-    (void)context, (void)connection;
-}
-
-static bool base_accepted(void *context, struct sv_session *session) {
-    struct sv_runtime *rt = context;
-    sv_reactor_adopt(&rt->reactor, session);
-    return true;
-}
-
-static int set_up_base(struct sv_runtime *rt) {
-    rt->reactor = (struct sv_reactor){.number = (uint16_t)rt->slot,
-                                      .loop = &rt->loop,
-                                      .endpoint = &rt->endpoint,
-                                      .sessions = &rt->sessions,
-                                      .counters = rt->counters,
-                                      .ports = rt->ports,
-                                      .port_count = rt->port_count,
-                                      .log = rt->log,
-                                      .output_memory_limit = rt->config.output_memory_limit,
-                                      .heartbeat_interval = rt->config.heartbeat_interval,
-                                      .home = {.context = rt,
-                                               .reserve = base_reserve,
-                                               .commit = base_commit,
-                                               .notify = base_notify,
-                                               .datagram = base_datagram,
-                                               .gone = base_gone}};
-    int result = sv_reactor_init(&rt->reactor);
-    if (result) return result;
-    rt->has_reactor = true;
-    rt->acceptor = (struct sv_acceptor){.loop = &rt->loop,
-                                        .ipc = &rt->ipc,
-                                        .sessions = &rt->sessions,
-                                        .counters = rt->counters,
-                                        .ports = rt->ports,
-                                        .port_count = rt->port_count,
-                                        .log = rt->log,
-                                        .max_connection = rt->config.max_connection,
-                                        .owner = rt->endpoint.id,
-                                        .reactor = (uint16_t)rt->slot,
-                                        .accepted = base_accepted,
-                                        .context = rt};
-    return sv_acceptor_init(&rt->acceptor);
-}
-
-/* Every connection gets its close event, then what was accepted for it goes out, as long as there is time. */
-static void close_base_connections(struct sv_runtime *rt) {
-    size_t count = 0;
-    uint64_t *ids = malloc((rt->reactor.connection_count + 1) * sizeof *ids); /* callbacks may close any of them meanwhile */
-    for (struct sv_link *link = rt->reactor.all.next; ids && link != &rt->reactor.all; link = link->next)
-        ids[count++] = sv_container(link, struct sv_connection, all)->id;
-    for (size_t i = 0; i < count; i++) {
-        struct sv_connection *connection = sv_reactor_find(&rt->reactor, ids[i]);
-        if (!connection) continue;
-        sv_session_change_flags(connection->session, connection->id, SV_SESSION_CLOSE_ASKED, 0);
-        sv_reactor_close(&rt->reactor, connection, 0);
-    }
-    free(ids);
-    handle_stash(rt);
-    int64_t until_ns = sv_now_ns() + sv_runtime_wait_ns(rt);
-    int64_t limit_ns = atomic_load(&rt->shared->shutdown_deadline_ns);
-    if (limit_ns && until_ns > limit_ns) until_ns = limit_ns;
-    rt->loop.is_stopping = false; /* for the flushing only */
-    for (;;) {
-        handle_stash(rt);
-        sv_reactor_end_turn(&rt->reactor);
-        if (sv_list_is_empty(&rt->reactor.all) || sv_now_ns() >= until_ns) break;
-        sv_loop_turn(&rt->loop, 20);
-    }
 }
 
 /* --------------------------------------------------------------------------------------------------------- life */
@@ -517,7 +384,7 @@ static int live(struct sv_runtime *rt) {
     sv_loop_run(&rt->loop);
     begin_leaving(rt, SV_WORKER_GONE);
     fire_before_shutdown(rt);
-    if (rt->has_reactor) close_base_connections(rt);
+    if (rt->has_reactor) sv_base_close_connections(rt);
     hand_over_inbox(rt);
     fire(rt, SRVLUA_ON_WORKER_STOP);
     sv_runtime_flush(rt);
@@ -538,7 +405,7 @@ static int set_up(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
                                    &hooks, on_signal);
     if (result) return result;
     rt->endpoint.is_redelivering = rt->config.on_lost_request == SV_LOST_ACTION_REDELIVER;
-    if (rt->config.mode == SRVLUA_BASE) result = set_up_base(rt);
+    if (rt->config.mode == SRVLUA_BASE) result = sv_base_set_up(rt);
     if (result) return result;
     rt->worker.request_limit = draw_request_limit(rt);
     rt->worker.dispatch_baseline = dispatched_to_us(rt);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "reactor/packet.h"
+
 #define LEAST_READ 2048u /* less room than this at the end of a ring is not worth a system call */
 
 struct sv_overflow { /* a record that found no room */
@@ -235,16 +237,10 @@ static bool datagram(void *context, const struct sv_port_rules *port, const stru
     if (answer == SRVLUA_USERFUNC_FALLBACK) answer = (int32_t)home->choose(home->choose_context, NULL, from, SV_RECORD_PACKET);
     if (answer < 0) return true; /* dropped; there is no connection that could be closed */
     struct sv_ring_target *target = &home->targets[answer];
-    char text[SV_ADDRESS_TEXT_SIZE];
-    struct sv_packet_head head = {.server_socket = port->listener_fd};
-    sv_address_text(from, text, &head.peer_port);
-    head.address_length = (uint32_t)strlen(text);
-    unsigned char payload[sizeof head + sizeof text + SV_READ_MAX];
-    memcpy(payload, &head, sizeof head);
-    memcpy(payload + sizeof head, text, head.address_length);
-    memcpy(payload + sizeof head + head.address_length, data, length);
+    unsigned char payload[SV_PACKET_MAX];
+    size_t written = sv_packet_write(payload, port, from, data, length);
     sv_count(home->reactor->counters, SV_COUNT_DISPATCHED, 1);
-    if (put(home, target, SV_RECORD_PACKET, 0, port->index, stamp_ns, payload, sizeof head + head.address_length + length)) return true;
+    if (put(home, target, SV_RECORD_PACKET, 0, port->index, stamp_ns, payload, written)) return true;
     home->are_datagrams_stopped = true;
     return false;
 }
