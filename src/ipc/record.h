@@ -42,7 +42,7 @@ enum sv_record_type {
     SV_RECORD_END,           /* reactor -> worker: nothing more comes from here for this life */
     SV_RECORD_READY,         /* worker -> manager: id: slot, value: parity; workerStart is done */
     SV_RECORD_BYE,           /* worker -> manager: id: slot, value: parity; asks to be replaced (max_request, SIGTERM, stop) */
-    SV_RECORD_STOP,          /* any -> worker: value: enum sv_stop_order */
+    SV_RECORD_STOP,          /* any -> worker: id: pid, so that it means no later life of the slot; value: enum sv_stop_order */
     SV_RECORD_STOP_ALL,      /* master -> manager: the server shuts down */
     SV_RECORD_SHUTDOWN,      /* any -> master: shut down, please */
     SV_RECORD_START_FAILED,  /* manager -> master: value: code; the server cannot go on */

@@ -160,7 +160,7 @@ static void tell_to_leave(struct manager *manager, uint32_t slot, uint32_t parit
     if (order == SV_STOP_NOW || manager->stopping)
         kill(life->pid, SIGTERM); /* reaches it whatever state its rings are in */
     else
-        sv_runtime_tell(rt, sv_endpoint_of_slot(&rt->ipc, slot, parity), SV_RECORD_STOP, slot, order);
+        sv_runtime_tell(rt, sv_endpoint_of_slot(&rt->ipc, slot, parity), SV_RECORD_STOP, (uint64_t)life->pid, order);
 }
 
 /* BASE: the connections of a dead worker went with it; their slots are given back. */

@@ -158,7 +158,9 @@ static void receive(void *context, const struct sv_message *message) {
     switch (message->type) {
         case SV_RECORD_END: take_end(rt, message); break;
         case SV_RECORD_STOP:
-            if (message->value == SV_STOP_NOW)
+            if (message->id != (uint64_t)getpid())
+                break; /* for a former life, which died before it read this */
+            else if (message->value == SV_STOP_NOW)
                 sv_worker_stop_now(rt);
             else if (message->value == SV_STOP_LEAVE)
                 sv_worker_leave(rt);
@@ -213,6 +215,7 @@ void sv_worker_handle_stash(struct sv_runtime *rt) {
 void sv_worker_stop_now(struct sv_runtime *rt) {
     begin_leaving(rt, SV_WORKER_GONE);
     sv_set_muted(&rt->endpoint, true);
+    if (rt->worker.has_inherited) sv_set_muted(&rt->worker.inherited, true);
     sv_loop_stop(&rt->loop);
 }
 

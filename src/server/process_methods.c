@@ -93,8 +93,11 @@ int srvlua_stop(srvlua_server *server, int worker_id, int wait_event, struct srv
             sv_worker_stop_now(rt);
         return 0;
     }
-    uint32_t parity = atomic_load(&rt->slots[worker_id].parity);
-    result = sv_runtime_tell(rt, sv_endpoint_of_slot(&rt->ipc, (uint32_t)worker_id, parity), SV_RECORD_STOP, (uint64_t)worker_id,
+    struct sv_slot *slot = &rt->slots[worker_id];
+    uint32_t parity = atomic_load(&slot->parity);
+    int pid = atomic_load(&slot->pid[parity]);
+    if (!pid) return 0; /* it has ended, and its successor is on the way */
+    result = sv_runtime_tell(rt, sv_endpoint_of_slot(&rt->ipc, (uint32_t)worker_id, parity), SV_RECORD_STOP, (uint64_t)pid,
                              wait_event ? SV_STOP_LEAVE : SV_STOP_NOW);
     return result ? sv_server_fail(server, status, -result, "worker %d takes nothing in", worker_id) : 0;
 }
