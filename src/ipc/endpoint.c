@@ -323,26 +323,28 @@ static void collect_inheritance(struct sv_endpoint *endpoint) {
     endpoint->has_pending = endpoint->ipc->reactors > 0;
 }
 
-/* Moves the shared dirty bits into `pending`. */
-static void collect_mail(struct sv_endpoint *endpoint) {
+/* Moves the shared dirty bits into `pending`; true if there were any. */
+static bool collect_mail(struct sv_endpoint *endpoint) {
     if (endpoint->is_heir) {
         collect_inheritance(endpoint);
-        return;
+        return true;
     }
     uint32_t words = (endpoint->ipc->endpoints + 63) / 64;
+    bool has_news = false;
     if (atomic_load_explicit(&endpoint->inbox->look_everywhere, memory_order_relaxed) &&
         atomic_exchange(&endpoint->inbox->look_everywhere, 0)) {
         for (uint32_t from = 0; from < endpoint->ipc->endpoints; from++)
             if (sv_ipc_ring(endpoint->ipc, endpoint->id, from)) {
                 endpoint->pending[from >> 6] |= UINT64_C(1) << (from & 63);
-                endpoint->has_pending = true;
+                endpoint->has_pending = has_news = true;
             }
     }
     for (uint32_t i = 0; i < words; i++) {
         if (!atomic_load_explicit(&endpoint->inbox->dirty[i], memory_order_relaxed)) continue;
         endpoint->pending[i] |= atomic_exchange(&endpoint->inbox->dirty[i], 0);
-        endpoint->has_pending = true;
+        endpoint->has_pending = has_news = true;
     }
+    return has_news;
 }
 
 /* The bits of word `i` that may be served now. */
@@ -484,7 +486,10 @@ bool sv_fall_asleep(struct sv_endpoint *endpoint) {
     if (endpoint->has_pending) return false;
     atomic_store_explicit(&endpoint->inbox->sleeping, 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in sv_kick */
-    if (!sv_has_mail(endpoint)) return true;
+    bool has_news = collect_mail(endpoint);
+    if (endpoint->has_pending && endpoint->is_muted) update_has_pending(endpoint);
+    /* News that are muted are worth a turn, too: the owner looks elsewhere for what comes before them (an inherited inbox). */
+    if (!endpoint->has_pending && !has_news) return true;
     atomic_store_explicit(&endpoint->inbox->sleeping, 0, memory_order_relaxed);
     return false;
 }
