@@ -35,4 +35,13 @@ describe('replacing a worker', function()
       assert.equal(0, app:stop())
     end
   end)
+
+  -- Lives that end because they have served their share were taken for crashes: the next ones were delayed by up to 5 s.
+  it('is not slowed down because it happens often', function()
+    local app = support.boot('PROCESS', recycling:format '{ enable_coroutine = false, reload_async = false }')
+    local longest = echo(app:connect(), 400)
+    assert.is_true(longest < (support.sanitizer and 2 or 0.5), longest .. ' s')
+    assert.equal(0, app:stop())
+    assert.equal(0, app:log_count 'right after its start')
+  end)
 end)

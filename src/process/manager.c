@@ -129,10 +129,6 @@ static void schedule_respawn(struct manager *manager, uint32_t slot, bool was_qu
     struct sv_runtime *rt = manager->rt;
     struct child *child = &manager->children[slot];
     if (manager->failure) return;
-    if (!was_quick) {
-        child->quick_deaths = 0;
-        child->delay = 0;
-    }
     if (!was_quick || ++child->quick_deaths <= rt->config.respawn_burst || rt->config.respawn_delay_max <= 0) {
         start_life(manager, slot);
         return;
@@ -255,6 +251,13 @@ static void replacement_failed(struct manager *manager, uint32_t slot, uint32_t 
     schedule_respawn(manager, slot, was_quick);
 }
 
+/* It ended right after its start, by a fault or before it was of any use; max_request and reloads may be quick too. */
+static bool was_quick_death(const struct manager *manager, uint32_t slot, uint32_t parity, const struct life *former, int status) {
+    const struct sv_runtime *rt = manager->rt;
+    if (sv_now_ns() - former->started_ns >= (int64_t)(rt->config.respawn_window * 1e9)) return false;
+    return status != 0 || (former->phase != LIFE_LEAVING && !atomic_load(&rt->slots[slot].life[parity].requests));
+}
+
 static void on_death(struct manager *manager, uint32_t slot, uint32_t parity, int status) {
     struct sv_runtime *rt = manager->rt;
     struct child *child = &manager->children[slot];
@@ -272,7 +275,11 @@ static void on_death(struct manager *manager, uint32_t slot, uint32_t parity, in
         progress_stop(manager);
         return;
     }
-    bool was_quick = sv_now_ns() - former.started_ns < (int64_t)(rt->config.respawn_window * 1e9);
+    bool was_quick = was_quick_death(manager, slot, parity, &former, status);
+    if (!was_quick) {
+        child->quick_deaths = 0;
+        child->delay = 0;
+    }
     if (parity != child->active && former.phase == LIFE_STARTING) {
         atomic_store(&rt->slots[slot].life[parity].state, SV_PROCESS_NONE); /* it is nobody's predecessor */
         replacement_failed(manager, slot, parity, was_quick);
