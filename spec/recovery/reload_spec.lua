@@ -1,4 +1,12 @@
+local ffi = require 'ffi'
 local support = require 'support'
+
+if not pcall(ffi.typeof, 'struct spec_reload') then
+  ffi.cdef [[
+    struct spec_reload { int unused; };
+    unsigned getuid(void);
+  ]]
+end
 
 -- What a client sends tells a worker what to do.
 local source = [[
@@ -46,5 +54,39 @@ describe('a reload', function()
       end
       assert.equal(0, app:count 'workerStart')
     end)
+  end)
+
+  -- The old worker went on, but after a second another one was started on its inbox beside it, and the reload never ended.
+  it('that cannot fork fails, and the next one succeeds', function()
+    if ffi.C.getuid() ~= 0 then return pending 'only root can become a user whose processes are limited' end
+    local app = support.boot('PROCESS', [[
+      local ffi = require 'ffi'
+      ffi.cdef 'int setuid(unsigned); int getrlimit(int, unsigned long *); int setrlimit(int, const unsigned long *);'
+      local server = new_server { worker_num = 1 }
+      local limit, is_first = ffi.new 'unsigned long[2]', true
+      server:on('managerStart', function() emit('manager', srvlua.getpid()) end)
+      server:on('workerStart', function() emit('workerStart', srvlua.getpid()) end)
+      server:on('beforeReload', function()
+        if not is_first then return end
+        is_first = false
+        assert(ffi.C.getrlimit(6, limit) == 0) -- NPROC
+        assert(ffi.C.setrlimit(6, ffi.new('unsigned long[2]', 1, limit[1])) == 0)
+      end)
+      server:on('afterReload', function(_, ok)
+        assert(ffi.C.setrlimit(6, limit) == 0)
+        emit('afterReload', ok)
+      end)
+      server:on('receive', function(s, fd) s:send(fd, ('%8d'):format(srvlua.getpid())) end)
+      assert(ffi.C.setuid(61847) == 0)
+      run(server)
+    ]])
+    local manager, worker, client = app:expect 'manager', app:expect 'workerStart', app:connect()
+    support.kill(manager, 'USR1')
+    app:expect('afterReload', false)
+    assert.equal(worker, tonumber(client:echo 'who are?'))
+    support.kill(manager, 'USR1')
+    app:expect('afterReload', true)
+    assert.equal((app:expect 'workerStart'), tonumber(client:echo 'who are?'))
+    assert.equal(0, app:stop())
   end)
 end)

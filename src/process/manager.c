@@ -37,7 +37,8 @@ struct child { /* one slot */
     int quick_deaths;
     double delay;          /* of the next respawn, seconds */
     int64_t respawn_at_ns; /* 0: none due */
-    bool wants_replacement, is_reloading;
+    bool wants_replacement; /* as soon as the other parity is free */
+    bool is_reloading;
 };
 
 enum stop_phase { NOT_STOPPING, STOP_WORKERS, STOP_TASKS, STOP_USERS, STOPPED };
@@ -77,7 +78,7 @@ static void tell_owners(struct manager *manager, uint16_t type, uint32_t slot, u
 
 /* ---------------------------------------------------------------------------------------------------- starting */
 
-static void spawn(struct manager *manager, uint32_t slot, uint32_t parity) {
+static bool spawn(struct manager *manager, uint32_t slot, uint32_t parity) {
     struct sv_runtime *rt = manager->rt;
     struct child *child = &manager->children[slot];
     struct sv_slot *shared = &rt->slots[slot];
@@ -86,9 +87,7 @@ static void spawn(struct manager *manager, uint32_t slot, uint32_t parity) {
     if (pid == 0) sv_worker_main(rt, slot, parity);
     if (pid < 0) {
         sv_log_write(&rt->log, SRVLUA_LOG_ERROR, "fork of worker %u failed: %s", slot, strerror(errno));
-        child->respawn_at_ns = sv_now_ns() + SV_NS_PER_SECOND;
-        need_ticks(manager);
-        return;
+        return false;
     }
     child->lives[parity] = (struct life){.phase = LIFE_STARTING, .pid = pid, .started_ns = sv_now_ns()};
     if (rt->config.start_timeout > 0) {
@@ -96,6 +95,7 @@ static void spawn(struct manager *manager, uint32_t slot, uint32_t parity) {
         need_ticks(manager);
     }
     atomic_store(&shared->pid[parity], pid);
+    return true;
 }
 
 /* A first life of a slot, or the next one on the same parity: the inbox stays as it is. */
@@ -105,23 +105,43 @@ static void start_life(struct manager *manager, uint32_t slot) {
     child->respawn_at_ns = 0;
     atomic_store(&shared->life[child->active].is_handed_over, 0);
     atomic_fetch_add(&shared->generation, 1);
-    spawn(manager, slot, child->active);
+    if (spawn(manager, slot, child->active)) return;
+    child->respawn_at_ns = sv_now_ns() + SV_NS_PER_SECOND;
+    need_ticks(manager);
+}
+
+/* The reload of one slot is over. */
+static void end_reload_of(struct manager *manager, struct child *child, bool is_failed) {
+    if (!child->is_reloading) return;
+    child->is_reloading = false;
+    manager->reload.in_progress--;
+    if (is_failed) manager->reload.is_failed = true;
+}
+
+/* A parity is free when its last process has gone and the successor has worked off the inbox that it left. */
+static bool is_free(const struct manager *manager, uint32_t slot, uint32_t parity) {
+    const struct sv_slot_life *life = &manager->rt->slots[slot].life[parity];
+    if (manager->children[slot].lives[parity].phase != LIFE_NONE) return false;
+    return atomic_load(&life->state) == SV_PROCESS_NONE || atomic_load(&life->ends) >= manager->rt->ipc.reactors;
 }
 
 /* The other parity beside the present one. */
 static void start_replacement(struct manager *manager, uint32_t slot) {
     struct child *child = &manager->children[slot];
     uint32_t parity = 1 - child->active;
-    if (child->lives[parity].phase != LIFE_NONE) {
-        child->wants_replacement = true; /* the one before the present one has not gone yet */
+    child->wants_replacement = !is_free(manager, slot, parity);
+    if (child->wants_replacement) {
+        need_ticks(manager);
         return;
     }
-    child->wants_replacement = false;
     struct sv_slot_life *life = &manager->rt->slots[slot].life[parity];
+    atomic_store(&life->state, SV_PROCESS_NONE); /* nobody's predecessor until it lives */
     atomic_store(&life->is_handed_over, 0);
     atomic_store(&life->ends, 0);
     atomic_fetch_add(&manager->rt->slots[slot].generation, 1);
-    spawn(manager, slot, parity);
+    if (spawn(manager, slot, parity)) return;
+    end_reload_of(manager, child, true); /* one that leaves is respawned when it is gone */
+    need_ticks(manager);
 }
 
 /* Too many quick deaths in a row are answered with a growing delay (settings.md 2.1). */
@@ -238,11 +258,7 @@ static void replacement_failed(struct manager *manager, uint32_t slot, uint32_t 
     struct sv_runtime *rt = manager->rt;
     struct child *child = &manager->children[slot];
     sv_log_write(&rt->log, SRVLUA_LOG_ERROR, "the new process of worker %u failed before it was ready", slot);
-    if (child->is_reloading) {
-        manager->reload.is_failed = true;
-        child->is_reloading = false;
-        manager->reload.in_progress--;
-    }
+    end_reload_of(manager, child, true);
     if (child->lives[child->active].phase == LIFE_SERVING || child->lives[child->active].phase == LIFE_STARTING) return;
     /* nobody serves: the failed one's parity becomes the active one, so that the slot is respawned there, with back-off */
     child->active = parity;
@@ -286,15 +302,15 @@ static void on_death(struct manager *manager, uint32_t slot, uint32_t parity, in
     } else if (parity != child->active) { /* the former generation has gone: what it left in its inbox is its successor's */
         atomic_store(&rt->slots[slot].life[parity].is_handed_over, 1);
         sv_ring_all_bells(&rt->ipc);
-        if (child->is_reloading) {
-            child->is_reloading = false;
-            manager->reload.in_progress--;
-        }
-        if (child->wants_replacement) start_replacement(manager, slot);
+        if (child->wants_replacement)
+            start_replacement(manager, slot);
+        else
+            end_reload_of(manager, child, false);
     } else if (child->lives[1 - parity].phase == LIFE_STARTING) { /* its replacement takes over when it is ready */
         atomic_store(&rt->slots[slot].life[parity].is_handed_over, 1);
     } else {
         child->wants_replacement = false;
+        if (child->is_reloading && former.phase == LIFE_STARTING) manager->reload.is_failed = true;
         schedule_respawn(manager, slot, was_quick);
     }
     progress_reload(manager);
@@ -328,9 +344,8 @@ static void on_ready(struct manager *manager, uint32_t slot, uint32_t parity) {
         sv_notify_ready(&rt->notify, rt->config.is_daemon);
     }
     if (parity == child->active) {
-        if (child->is_reloading && !rt->config.reload_async) {
-            child->is_reloading = false;
-            manager->reload.in_progress--;
+        if (!child->wants_replacement && child->lives[1 - parity].phase != LIFE_STARTING) { /* a respawned one is a new one, too */
+            end_reload_of(manager, child, false);
             progress_reload(manager);
         }
         return;
@@ -340,11 +355,8 @@ static void on_ready(struct manager *manager, uint32_t slot, uint32_t parity) {
     atomic_store(&rt->slots[slot].parity, parity);
     tell_owners(manager, SV_RECORD_SWITCH, slot, parity);
     if (child->lives[former].phase == LIFE_NONE) { /* it died meanwhile */
-        if (child->is_reloading) {
-            child->is_reloading = false;
-            manager->reload.in_progress--;
-            progress_reload(manager);
-        }
+        end_reload_of(manager, child, false);
+        progress_reload(manager);
     } else {
         tell_to_leave(manager, slot, former, SV_STOP_WAIT);
     }
@@ -482,8 +494,11 @@ static int on_tick(srvlua_loop *loop, int64_t timer, void *context) {
             life->kill_at_ns = 0;
             kill(life->pid, SIGKILL);
         }
-        if (!manager->stopping && !manager->failure && child->respawn_at_ns && now_ns >= child->respawn_at_ns) start_life(manager, slot);
+        if (manager->stopping || manager->failure) continue;
+        if (child->respawn_at_ns && now_ns >= child->respawn_at_ns) start_life(manager, slot);
+        if (child->wants_replacement) start_replacement(manager, slot);
     }
+    progress_reload(manager);
     if (manager->stopping) reap(manager); /* should a SIGCHLD have been merged with another */
     return 0;
 }
