@@ -44,4 +44,17 @@ describe('replacing a worker', function()
     assert.equal(0, app:stop())
     assert.equal(0, app:log_count 'right after its start')
   end)
+
+  -- A shutdown that came between the start of a successor and the reactors' switch to it lasted for max_wait_time: the
+
+  -- successor waited for an inbox to be ended that nobody wrote to any more.
+  it('does not hold a shutdown up', function()
+    for _ = 1, 6 do
+      local app = support.boot('PROCESS', recycling:format '{}')
+      echo(app:connect(), 100)
+      local began = support.now()
+      assert.equal(0, app:stop())
+      assert.is_true(support.now() - began < (support.sanitizer and 2.5 or 1))
+    end
+  end)
 end)

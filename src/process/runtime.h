@@ -98,6 +98,7 @@ struct sv_worker { /* of the calling process, if it is a worker */
     struct sv_endpoint inherited;
     uint32_t predecessor;         /* its endpoint */
     struct sv_slot_life *predecessor_life; /* NULL: none */
+    bool leaves_later;            /* as soon as there is room for a successor */
     int64_t deadline_ns;          /* monotonic: end of waiting */
     int64_t request_limit;        /* 0: none */
     int64_t dispatch_baseline;    /* packets in our rings before this life */

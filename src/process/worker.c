@@ -117,6 +117,18 @@ static void take_over_predecessor(struct sv_runtime *rt) {
     sv_set_muted(&rt->endpoint, false);
 }
 
+/* When the server shuts down nobody writes to the predecessor's inbox any more, and nobody may be there to end it. */
+static bool is_inheritance_done(const struct sv_runtime *rt) {
+    const struct sv_worker *worker = &rt->worker;
+    if (!worker->predecessor_life) return true;
+    if (!worker->has_inherited) return false;
+    for (uint32_t i = 0; i < rt->ipc.reactors; i++) {
+        const struct sv_ring *ring = sv_ipc_ring(&rt->ipc, worker->predecessor, sv_endpoint_of_reactor(i));
+        if (ring && sv_ring_backlog(ring)) return false;
+    }
+    return true;
+}
+
 static int look_again(srvlua_loop *loop, int64_t timer, void *context) { /* makes the loop turn, so that may_go() is asked */
     (void)loop, (void)timer, (void)context;
     return 0;
@@ -219,6 +231,12 @@ void sv_worker_stop_now(struct sv_runtime *rt) {
     sv_loop_stop(&rt->loop);
 }
 
+/* A slot has room for two lives: while the predecessor lingers, or its inbox is being worked off, there can be no successor, and
+ * who left now would leave clients without anybody. (Or the successor is on its way, and we will be told.) */
+static bool has_predecessor(const struct sv_runtime *rt) {
+    return rt->worker.predecessor_life || atomic_load(&rt->slots[rt->slot].pid[1 - rt->parity]) != 0;
+}
+
 void sv_worker_leave(struct sv_runtime *rt) {
     struct sv_worker *worker = &rt->worker;
     if (worker->phase > SV_WORKER_SERVING) return;
@@ -230,6 +248,8 @@ void sv_worker_leave(struct sv_runtime *rt) {
         sv_worker_stop_now(rt);
         return;
     }
+    worker->leaves_later = has_predecessor(rt);
+    if (worker->leaves_later) return;
     begin_leaving(rt, SV_WORKER_WAITING);
     hand_over_inbox(rt);
     sv_runtime_tell(rt, SV_ENDPOINT_MANAGER, SV_RECORD_BYE, (uint64_t)rt->slot, (int32_t)rt->parity);
@@ -241,19 +261,9 @@ static int64_t draw(int64_t end) {
     return (int64_t)((noise >> 33) % (uint64_t)end);
 }
 
-/* A slot has room for two lives: while the predecessor lingers, or its inbox is being worked off, there can be no successor, and
- * who left now would leave clients without anybody. */
-static bool has_predecessor(const struct sv_runtime *rt) {
-    return rt->worker.predecessor_life || atomic_load(&rt->slots[rt->slot].pid[1 - rt->parity]) != 0;
-}
-
 static int leave_later(srvlua_loop *loop, int64_t timer, void *context) {
     (void)loop, (void)timer;
-    struct sv_runtime *rt = context;
-    if (has_predecessor(rt))
-        rt->worker.request_limit = 1; /* due, at the next request */
-    else
-        sv_worker_leave(rt);
+    sv_worker_leave(context);
     return 0;
 }
 
@@ -269,14 +279,14 @@ void sv_worker_count_request(struct sv_runtime *rt) {
     uint64_t count = atomic_load_explicit(&worker->life->requests, memory_order_relaxed) + 1;
     atomic_store_explicit(&worker->life->requests, count, memory_order_relaxed);
     sv_count(rt->counters, SV_COUNT_REQUESTS, 1);
-    if (worker->request_limit && (int64_t)count >= worker->request_limit && !has_predecessor(rt)) leave_as_due(rt);
+    if (worker->request_limit && (int64_t)count >= worker->request_limit) leave_as_due(rt);
 }
 
 /* The leaving worker's turn: false = keep turning. */
 static bool may_go(struct sv_runtime *rt) {
     struct sv_worker *worker = &rt->worker;
     if (worker->phase == SV_WORKER_DRAINING && atomic_load(&rt->shared->is_shutting_down)) {
-        if (worker->predecessor_life && sv_now_ns() < worker->deadline_ns) return false;
+        if (!is_inheritance_done(rt) && sv_now_ns() < worker->deadline_ns) return false;
         if (sv_has_mail(&rt->endpoint)) return false;
         begin_leaving(rt, SV_WORKER_WAITING);
     }
@@ -311,6 +321,7 @@ static void before_sleep(void *context) {
     struct sv_worker *worker = &rt->worker;
     sv_worker_handle_stash(rt);
     if (worker->predecessor_life) take_over_predecessor(rt);
+    if (worker->leaves_later && !has_predecessor(rt)) sv_worker_leave(rt);
     if (rt->has_reactor) sv_reactor_end_turn(&rt->reactor);
     if (worker->stash_first) srvlua_defer(&rt->loop, handle_later, rt); /* the flush brought it up; the loop must not sleep on it */
     if (worker->phase <= SV_WORKER_SERVING || worker->phase == SV_WORKER_GONE || rt->loop.is_stopping) return;
