@@ -57,8 +57,9 @@ struct sv_connection {
     uint64_t id;
     uint16_t port; /* index */
     uint16_t read_blocks;   /* enum sv_read_block */
-    uint16_t is_above_high : 1, is_dead : 1, is_reset : 1, is_owed_close : 1, wants_low : 1; /* owed: CLOSED was announced, not
-                         answered; wants_low: a send waits for the queue */
+    uint16_t is_above_high : 1, is_dead : 1, is_reset : 1, is_owed_close : 1, wants_low : 1, is_left_closing : 1;
+                         /* owed: CLOSED was announced, not answered; wants_low: a send waits for the queue; left: whoever was
+                         closing it may have died meanwhile */
     uint32_t target;        /* worker that gets its events; UINT32_MAX: chosen per packet */
     uint64_t write_turn;    /* turn of the last immediate write */
     struct sv_output output;

@@ -366,20 +366,33 @@ void sv_ring_home_switch(struct sv_ring_home *home, uint32_t worker, uint32_t pa
     sv_ring_home_check_space(home);
 }
 
-void sv_ring_home_worker_down(struct sv_ring_home *home, uint32_t worker, uint32_t parity) {
+bool sv_ring_home_worker_down(struct sv_ring_home *home, uint32_t worker) {
     struct sv_reactor *reactor = home->reactor;
-    (void)parity;
+    bool is_any_left = false;
     for (struct sv_link *link = reactor->all.next, *next; link != &reactor->all; link = next) {
         next = link->next;
         struct sv_connection *connection = sv_container(link, struct sv_connection, all);
-        if (!home->ask && connection->target != worker && connection->target != UINT32_MAX) continue;
+        bool is_its = home->ask || connection->target == worker || connection->target == UINT32_MAX;
         uint32_t flags = sv_session_flags(connection->session);
-        if (connection->is_owed_close) /* asked again; a second answer finds nothing, and the callback runs once (CLOSE_FIRED) */
-            notify(home, connection, SV_RECORD_CLOSED, -1);
-        else if (flags & SV_SESSION_CLOSE_FIRED)
-            sv_reactor_close(reactor, connection, SV_CLOSE_ANSWER);
-        else if (flags & SV_SESSION_CLOSE_ASKED)
-            sv_reactor_close(reactor, connection, 0);
+        if (connection->is_owed_close) { /* asked again; a second answer finds nothing, and the callback runs once (CLOSE_FIRED) */
+            if (is_its) notify(home, connection, SV_RECORD_CLOSED, -1);
+        } else if (flags & SV_SESSION_CLOSE_FIRED ? is_its : (flags & SV_SESSION_CLOSE_ASKED) != 0) { /* any worker may ask */
+            connection->is_left_closing = 1;
+            is_any_left = true;
+        }
+    }
+    return is_any_left;
+}
+
+void sv_ring_home_close_left(struct sv_ring_home *home) {
+    struct sv_reactor *reactor = home->reactor;
+    for (struct sv_link *link = reactor->all.next, *next; link != &reactor->all; link = next) {
+        next = link->next;
+        struct sv_connection *connection = sv_container(link, struct sv_connection, all);
+        if (!connection->is_left_closing) continue;
+        connection->is_left_closing = 0;
+        if (!connection->is_owed_close)
+            sv_reactor_close(reactor, connection, sv_session_flags(connection->session) & SV_SESSION_CLOSE_FIRED ? SV_CLOSE_ANSWER : 0);
     }
 }
 
