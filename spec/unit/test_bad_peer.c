@@ -138,6 +138,23 @@ TEST(a_payload_with_a_hole_is_not_handed_over) {
     tear_down(fixture);
 }
 
+static int give_up(void *context) {
+    (void)context;
+    return 1;
+}
+
+TEST(what_a_sender_gave_up_half_way_goes_with_its_session) {
+    struct fixture *fixture = set_up();
+    static const unsigned char bytes[200000]; /* more than the ring takes */
+    CHECK(sv_send_wait(&fixture->worker, REACTOR, SV_RECORD_SEND, 5, 0, NULL, 0, bytes, sizeof bytes, give_up, NULL) < 0);
+    CHECK(receive(fixture) == 0 && fixture->reactor.partials);
+    sv_forget_partials_for(&fixture->reactor, 4);
+    CHECK(fixture->reactor.partials);
+    sv_forget_partials_for(&fixture->reactor, 5);
+    CHECK(!fixture->reactor.partials);
+    tear_down(fixture);
+}
+
 TEST(a_ring_that_lies_outside_of_the_arena_or_claims_another_size_is_no_ring) {
     struct fixture *fixture = set_up();
     send(fixture, 1, 10);

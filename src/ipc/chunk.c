@@ -62,15 +62,24 @@ bool sv_chunk_add(struct sv_endpoint *endpoint, uint32_t source, const struct sv
     return true;
 }
 
-void sv_forget_partials(struct sv_endpoint *endpoint, uint32_t source) {
+/* Drops those from a source, or (UINT32_MAX) from all, that are for an id, or (0) for any. */
+static void forget(struct sv_endpoint *endpoint, uint32_t source, uint64_t id) {
     struct sv_partial **link = &endpoint->partials;
     while (*link) {
         struct sv_partial *partial = *link;
-        if (partial->source != source) {
+        if ((source != UINT32_MAX && partial->source != source) || (id && partial->id != id)) {
             link = &partial->next;
             continue;
         }
         *link = partial->next;
         sv_chunk_free(partial);
     }
+}
+
+void sv_forget_partials(struct sv_endpoint *endpoint, uint32_t source) {
+    forget(endpoint, source, 0);
+}
+
+void sv_forget_partials_for(struct sv_endpoint *endpoint, uint64_t id) {
+    forget(endpoint, UINT32_MAX, id);
 }

@@ -238,6 +238,7 @@ struct sv_record *sv_send_reserve(struct sv_endpoint *endpoint, uint32_t to, uin
 
 void sv_send_filled(struct sv_endpoint *endpoint, uint32_t to, struct sv_record *record) {
     record->source = endpoint->id;
+    if (endpoint->sent) endpoint->sent(endpoint->sent_context, record);
     sv_ring_publish(&endpoint->writers[to], record);
     mark_dirty(endpoint, to);
 }

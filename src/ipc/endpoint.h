@@ -116,6 +116,8 @@ struct sv_endpoint {
     uint64_t next_tag; /* of descriptors */
     struct sv_stray { int fd; uint64_t tag; } *strays; /* descriptors that came before their record */
     size_t stray_count, stray_capacity;
+    sv_ring_consumed sent;     /* told of every record that is sent, for all peers; NULL: nobody wants to know */
+    void *sent_context;
     sv_ring_consumed consumed; /* told of every record of ours that was taken, for all peers; context below */
     void *consumed_context;
 };
@@ -169,6 +171,8 @@ static inline int sv_bell_fd(const struct sv_endpoint *endpoint) {
 }
 /* Drops the half-received payloads of a dead peer. */
 void sv_forget_partials(struct sv_endpoint *endpoint, uint32_t source);
+/* Drops those for a session that is no more: who sent them may have given up half way. */
+void sv_forget_partials_for(struct sv_endpoint *endpoint, uint64_t id);
 
 /* Hands an open descriptor to a peer ahead of the record that names its tag. Returns the tag, or 0 with *error = errno; waits
  * for room in the channel at most `timeout_ms`. */

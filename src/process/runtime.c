@@ -36,6 +36,11 @@ static int map_shared(struct sv_runtime *rt) {
 
 /* ------------------------------------------------------------------------------------------- becoming somebody */
 
+static void on_sent(void *context, const struct sv_record *record) {
+    struct sv_runtime *rt = context;
+    if (record->type == SV_RECORD_SEND) rt->in_flight[record->id & rt->sessions.mask] += record->length;
+}
+
 static void on_taken(void *context, const struct sv_record *record) {
     struct sv_runtime *rt = context;
     if (record->type != SV_RECORD_SEND) return;
@@ -59,6 +64,8 @@ int sv_runtime_become(struct sv_runtime *rt, enum srvlua_role role, const char *
         rt->in_flight = NULL;
         return -ENOMEM;
     }
+    rt->endpoint.sent = on_sent; /* part by part: a send that is given up half way counts for what was sent of it */
+    rt->endpoint.sent_context = rt;
     rt->endpoint.consumed = on_taken;
     rt->endpoint.consumed_context = rt;
     result = sv_loop_init(&rt->loop, &rt->endpoint, hooks);
@@ -172,7 +179,6 @@ int sv_runtime_order(struct sv_runtime *rt, const struct sv_session *session, ui
     struct waiting waiting = {rt, session->owner, 0};
     if (!rt->ipc.is_process_mode)
         waiting.until_ns = sv_now_ns() + (rt->role == SRVLUA_ROLE_MANAGER ? MANAGER_WAIT_NS : FORWARD_WAIT_NS);
-    if (type == SV_RECORD_SEND) rt->in_flight[id & rt->sessions.mask] += length;
     int result = sv_send_wait(&rt->endpoint, session->owner, type, id, value, head, head_length, payload, length, wait_for_room, &waiting);
     if (result == 0) return 0;
     return result == -ENOMEM ? -SRVLUA_ERROR_MALLOC_FAIL : -SRVLUA_ERROR_OUTPUT_BUFFER_OVERFLOW;

@@ -120,6 +120,7 @@ static void reap(struct sv_reactor *reactor) {
         }
         close(fd);
         reactor->by_slot[connection->id & reactor->sessions->mask] = NULL;
+        if (reactor->endpoint->partials) sv_forget_partials_for(reactor->endpoint, connection->id);
         reactor->connection_count--;
         sv_count(reactor->counters, SV_COUNT_CLOSED, 1);
         sv_session_free(reactor->sessions, connection->session);
