@@ -184,7 +184,8 @@ static void free_sessions_of(struct manager *manager, uint32_t endpoint) {
     struct sv_runtime *rt = manager->rt;
     for (int64_t slot = sv_session_next_live(&rt->sessions, 0); slot >= 0; slot = sv_session_next_live(&rt->sessions, slot + 1)) {
         struct sv_session *session = &rt->sessions.entries[slot];
-        if (session->owner != endpoint) continue;
+        /* a slot that is being claimed at this moment may still name its former owner */
+        if (sv_session_get_state(session) == SV_SESSION_FREE || session->owner != endpoint) continue;
         if (!atomic_load(&session->close_reason)) atomic_store(&session->close_reason, SV_CLOSE_OTHER);
         sv_count(rt->counters, SV_COUNT_CLOSED, 1);
         sv_session_free(&rt->sessions, session);

@@ -50,7 +50,7 @@ struct sv_session *sv_session_claim(struct sv_session_table *table) {
         session->connect_ns = 0;
         session->peer_port = 0;
         session->peer_text[0] = '\0';
-        atomic_store_explicit(&session->state, SV_SESSION_CLAIMED, memory_order_relaxed);
+        atomic_store_explicit(&session->state, SV_SESSION_CLAIMED, memory_order_release); /* `owner` is nobody's from here on */
         atomic_store_explicit(&session->id, id, memory_order_release);
         return session;
     }
