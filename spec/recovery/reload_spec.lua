@@ -89,4 +89,40 @@ describe('a reload', function()
     assert.equal((app:expect 'workerStart'), tonumber(client:echo 'who are?'))
     assert.equal(0, app:stop())
   end)
+
+  -- A worker did not look at the time before it had worked off a batch of 64 events, and was killed over one of them. And
+  -- the second reload put a third worker on the inbox that the second one was still working off: both took from it.
+  it('loses nothing when there is more to do than max_wait_time allows', function()
+    local app = support.boot('PROCESS', [[
+      local ffi = require 'ffi'
+      ffi.cdef 'int usleep(unsigned);'
+      local server = new_server { worker_num = 1, max_wait_time = 0.3 }
+      server:on('managerStart', function() emit('manager', srvlua.getpid()) end)
+      server:on('afterReload', function(_, ok) emit('afterReload', ok) end)
+      server:on('receive', function(s, fd, _, data)
+        ffi.C.usleep(20000)
+        s:send(fd, data)
+        emit 'served'
+      end)
+      run(server)
+    ]])
+    local manager = app:expect 'manager'
+    local clients = {}
+    for i = 1, 80 do
+      clients[i] = app:connect()
+    end
+    for i = 1, 80 do
+      clients[i]:send(('%03d'):format(i))
+    end
+    app:expect 'served'
+    for _ = 1, 3 do
+      support.kill(manager, 'USR1')
+      app:expect('afterReload', true)
+    end
+    for i = 1, 80 do
+      assert.equal(('%03d'):format(i), clients[i]:receive(3))
+    end
+    assert.equal(79, app:count 'served')
+    assert.equal(0, app:stop())
+  end)
 end)

@@ -96,6 +96,8 @@ struct sv_worker { /* of the calling process, if it is a worker */
     bool is_alone;                /* single-process BASE */
     bool has_inherited;           /* the predecessor's inbox is being worked off through `inherited` */
     struct sv_endpoint inherited;
+    bool is_resting, is_done;     /* takes no more events in this turn; never again */
+    int64_t turn_began_ns;        /* when the first event of this turn was taken in, 0: none was */
     uint32_t predecessor;         /* its endpoint */
     struct sv_slot_life *predecessor_life; /* NULL: none */
     bool leaves_later;            /* as soon as there is room for a successor */

@@ -12,6 +12,7 @@
 #include "process/runtime.h"
 
 #define LOOK_EVERY_MS 20 /* how often a leaving worker looks whether it may go */
+#define TURN_NS (SV_NS_PER_SECOND / 100) /* after so much work signals, orders and timers have their turn */
 
 /* ------------------------------------------------------------------------------------------------ what others see */
 
@@ -76,10 +77,18 @@ static uint32_t other_endpoint(const struct sv_runtime *rt) {
     return sv_endpoint_of_slot(&rt->ipc, (uint32_t)rt->slot, 1 - rt->parity);
 }
 
+/* Which events are taken in: the predecessor's first, then ours, until that is the successor's. */
+static void update_muted(struct sv_runtime *rt) {
+    struct sv_worker *worker = &rt->worker;
+    bool is_pausing = worker->is_resting || worker->is_done;
+    sv_set_muted(&rt->endpoint, is_pausing || worker->predecessor_life || atomic_load(&worker->life->is_handed_over));
+    if (worker->has_inherited) sv_set_muted(&worker->inherited, is_pausing);
+}
+
 /* From here on the successor takes what is or comes into our inbox. */
 static void hand_over_inbox(struct sv_runtime *rt) {
     if (atomic_exchange(&rt->worker.life->is_handed_over, 1)) return;
-    sv_set_muted(&rt->endpoint, true);
+    update_muted(rt);
     struct sv_inbox *successor = sv_inbox_of(&rt->ipc, other_endpoint(rt));
     atomic_store(&successor->look_everywhere, 1);
     if (atomic_exchange(&successor->sleeping, 0)) {
@@ -95,6 +104,14 @@ static bool has_all_ends(const struct sv_runtime *rt, const struct sv_slot_life 
 
 static void receive(void *context, const struct sv_message *message);
 
+static void end_inheritance(struct sv_runtime *rt) {
+    struct sv_worker *worker = &rt->worker;
+    if (worker->has_inherited) sv_endpoint_close(&worker->inherited);
+    worker->has_inherited = false;
+    worker->predecessor_life = NULL;
+    update_muted(rt);
+}
+
 /* A predecessor that left, or died, may have left records behind: they come before ours. */
 static void take_over_predecessor(struct sv_runtime *rt) {
     struct sv_worker *worker = &rt->worker;
@@ -107,14 +124,10 @@ static void take_over_predecessor(struct sv_runtime *rt) {
             worker->inherited.is_redelivering = rt->endpoint.is_redelivering;
             worker->has_inherited = true;
         }
-        while (!has_all_ends(rt, former) && worker->phase < SV_WORKER_GONE && !rt->loop.is_stopping &&
-               sv_receive(&worker->inherited, SV_DRAIN_BATCH, receive, rt)) {}
+        while (!has_all_ends(rt, former) && sv_receive(&worker->inherited, SV_DRAIN_BATCH, receive, rt)) {}
         if (!has_all_ends(rt, former)) return;
     }
-    if (worker->has_inherited) sv_endpoint_close(&worker->inherited);
-    worker->has_inherited = false;
-    worker->predecessor_life = NULL;
-    sv_set_muted(&rt->endpoint, false);
+    end_inheritance(rt);
 }
 
 /* When the server shuts down nobody writes to the predecessor's inbox any more, and nobody may be there to end it. */
@@ -160,10 +173,26 @@ static void take_end(struct sv_runtime *rt, const struct sv_message *message) {
     }
 }
 
+/* Slow callbacks must not keep signals, orders and timers waiting for a whole batch; and who is to leave leaves in time, rather
+ * than to be killed over an event that its successor could have served. */
+static void deliver_in_time(struct sv_runtime *rt, const struct sv_message *message) {
+    struct sv_worker *worker = &rt->worker;
+    if (!worker->turn_began_ns) worker->turn_began_ns = sv_now_ns();
+    rt->hooks.deliver(rt->hooks.context, message);
+    int64_t now_ns = sv_now_ns();
+    if (worker->phase == SV_WORKER_DRAINING && rt->config.max_wait_time > 0 && now_ns >= worker->deadline_ns)
+        worker->is_done = true;
+    else if (now_ns - worker->turn_began_ns >= TURN_NS)
+        worker->is_resting = true;
+    else
+        return;
+    update_muted(rt);
+}
+
 static void receive(void *context, const struct sv_message *message) {
     struct sv_runtime *rt = context;
     if (message->type <= SV_RECORD_OUTPUT_LOW) {
-        rt->hooks.deliver(rt->hooks.context, message);
+        deliver_in_time(rt, message);
         return;
     }
     if (rt->has_reactor && sv_reactor_order(&rt->reactor, message)) return;
@@ -226,8 +255,8 @@ void sv_worker_handle_stash(struct sv_runtime *rt) {
 
 void sv_worker_stop_now(struct sv_runtime *rt) {
     begin_leaving(rt, SV_WORKER_GONE);
-    sv_set_muted(&rt->endpoint, true);
-    if (rt->worker.has_inherited) sv_set_muted(&rt->worker.inherited, true);
+    rt->worker.is_done = true;
+    update_muted(rt);
     sv_loop_stop(&rt->loop);
 }
 
@@ -287,6 +316,7 @@ static bool may_go(struct sv_runtime *rt) {
     struct sv_worker *worker = &rt->worker;
     if (worker->phase == SV_WORKER_DRAINING && atomic_load(&rt->shared->is_shutting_down)) {
         if (!is_inheritance_done(rt) && sv_now_ns() < worker->deadline_ns) return false;
+        if (worker->predecessor_life) end_inheritance(rt);
         if (sv_has_mail(&rt->endpoint)) return false;
         begin_leaving(rt, SV_WORKER_WAITING);
     }
@@ -310,6 +340,11 @@ static void fire_before_shutdown(struct sv_runtime *rt) {
     if (!atomic_exchange(&rt->shared->before_shutdown_was_fired, 1)) fire(rt, SRVLUA_ON_BEFORE_SHUTDOWN);
 }
 
+static int turn_again(srvlua_loop *loop, int64_t id, void *context) {
+    (void)loop, (void)id, (void)context;
+    return 0;
+}
+
 static int handle_later(srvlua_loop *loop, int64_t id, void *context) {
     (void)loop, (void)id;
     sv_worker_handle_stash(context);
@@ -319,11 +354,17 @@ static int handle_later(srvlua_loop *loop, int64_t id, void *context) {
 static void before_sleep(void *context) {
     struct sv_runtime *rt = context;
     struct sv_worker *worker = &rt->worker;
+    worker->turn_began_ns = 0;
+    if (worker->is_resting) {
+        worker->is_resting = false;
+        update_muted(rt);
+    }
     sv_worker_handle_stash(rt);
     if (worker->predecessor_life) take_over_predecessor(rt);
     if (worker->leaves_later && !has_predecessor(rt)) sv_worker_leave(rt);
     if (rt->has_reactor) sv_reactor_end_turn(&rt->reactor);
     if (worker->stash_first) srvlua_defer(&rt->loop, handle_later, rt); /* the flush brought it up; the loop must not sleep on it */
+    if (worker->is_resting) srvlua_defer(&rt->loop, turn_again, NULL); /* there is more in the inherited inbox */
     if (worker->phase <= SV_WORKER_SERVING || worker->phase == SV_WORKER_GONE || rt->loop.is_stopping) return;
     fire_before_shutdown(rt);
     if (may_go(rt)) sv_loop_stop(&rt->loop);
@@ -363,7 +404,7 @@ static void look_for_predecessor(struct sv_runtime *rt) {
     if (rt->has_reactor || !was_there || has_all_ends(rt, former)) return;
     worker->predecessor_life = former;
     worker->predecessor = other_endpoint(rt);
-    sv_set_muted(&rt->endpoint, true);
+    update_muted(rt);
 }
 
 static int64_t draw_request_limit(const struct sv_runtime *rt) {
