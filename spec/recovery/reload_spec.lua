@@ -125,4 +125,52 @@ describe('a reload', function()
     assert.equal(79, app:count 'served')
     assert.equal(0, app:stop())
   end)
+
+  -- A reactor that found answers of both workers took those of the slot's first inbox first, whoever came first.
+  it('keeps the order of answers when a reactor finds those of both workers', function()
+    local app = support.boot('PROCESS', [[
+      local ffi = require 'ffi'
+      ffi.cdef 'int usleep(unsigned);'
+      local server = new_server { worker_num = 1, max_wait_time = 1 }
+      server:on('managerStart', function() emit('manager', srvlua.getpid()) end)
+      server:on('workerStart', function()
+        srvlua.Timer.tick(1000, function() end) -- keeps it when it wants to leave
+        emit 'workerStart'
+      end)
+      server:on('afterReload', function(_, ok) emit('afterReload', ok) end)
+      server:on('receive', function(s, fd, _, data)
+        ffi.C.usleep(30000)
+        s:send(fd, data)
+        emit('served', srvlua.getpid())
+      end)
+      run(server)
+    ]])
+    local manager, client = app:expect 'manager', app:connect()
+    app:expect 'workerStart'
+    local function send(first, last)
+      for i = first, last do
+        client:send(('%02d'):format(i))
+        support.eventually(function() end, 0.005) -- each is a packet of its own
+      end
+    end
+    for _ = 1, 2 do -- each parity is the former one once
+      send(0, 9)
+      support.kill(manager, 'USR1')
+      app:expect 'workerStart'
+      support.eventually(function() end, 0.03) -- the reactor goes over to it
+      send(10, 14)
+      support.kill(app.pid, support.signals.STOP)
+      local pids = {}
+      for i = 0, 14 do
+        pids[i] = app:expect 'served'
+      end
+      assert.not_equal(pids[0], pids[14])
+      support.kill(app.pid, support.signals.CONT)
+      for i = 0, 14 do
+        assert.equal(('%02d'):format(i), client:receive(2))
+      end
+      app:expect('afterReload', true)
+    end
+    assert.equal(0, app:stop())
+  end)
 end)

@@ -464,9 +464,21 @@ uint32_t sv_receive(struct sv_endpoint *endpoint, uint32_t most, sv_receiver rec
     return total;
 }
 
+bool sv_has_mail_from(const struct sv_endpoint *endpoint, uint32_t from) {
+    const struct sv_ring_reader *reader = &endpoint->readers[from];
+    const struct sv_ring *ring = reader->ring ? reader->ring : sv_ipc_ring(endpoint->ipc, endpoint->id, from);
+    if (!ring) return false;
+    uint64_t position = reader->ring ? reader->position : atomic_load_explicit(&ring->begun, memory_order_relaxed);
+    return atomic_load_explicit(&ring->tail, memory_order_acquire) != position;
+}
+
 void sv_receive_from(struct sv_endpoint *endpoint, uint32_t from, sv_receiver receiver, void *context) {
+    const struct sv_ring_reader *reader = reader_from(endpoint, from);
+    if (!reader) return;
+    uint64_t end = atomic_load_explicit(&reader->ring->tail, memory_order_acquire);
     bool is_empty;
-    receive_ring(endpoint, from, UINT32_MAX, receiver, context, &is_empty);
+    do receive_ring(endpoint, from, SV_DRAIN_BATCH, receiver, context, &is_empty);
+    while (!is_empty && reader->position < end);
 }
 
 void sv_release_held(struct sv_endpoint *endpoint) {

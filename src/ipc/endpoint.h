@@ -152,7 +152,9 @@ typedef void (*sv_receiver)(void *context, const struct sv_message *message);
 /* Takes at most `most` records of each peer in and hands them to `receiver`; returns how many. Each is marked as begun before
  * the call, so that no successor gets it again, and released after it; with is_deferring_release by sv_release_held(). */
 uint32_t sv_receive(struct sv_endpoint *endpoint, uint32_t most, sv_receiver receiver, void *context);
-/* Takes in everything that one peer has published, e.g. the last words of a dead one. */
+/* True if that peer has published something that was not taken in yet. */
+bool sv_has_mail_from(const struct sv_endpoint *endpoint, uint32_t from);
+/* Takes in everything that one peer has published by now, e.g. the last words of a dead one. */
 void sv_receive_from(struct sv_endpoint *endpoint, uint32_t from, sv_receiver receiver, void *context);
 /* With is_deferring_release: gives back what was taken since the last call. */
 void sv_release_held(struct sv_endpoint *endpoint);

@@ -82,6 +82,7 @@ static bool spawn(struct manager *manager, uint32_t slot, uint32_t parity) {
     struct sv_runtime *rt = manager->rt;
     struct child *child = &manager->children[slot];
     struct sv_slot *shared = &rt->slots[slot];
+    atomic_store(&shared->born[parity], atomic_fetch_add(&shared->generation, 1) + 1);
     fflush(NULL); /* nothing buffered is written twice */
     pid_t pid = fork();
     if (pid == 0) sv_worker_main(rt, slot, parity);
@@ -104,7 +105,6 @@ static void start_life(struct manager *manager, uint32_t slot) {
     struct sv_slot *shared = &manager->rt->slots[slot];
     child->respawn_at_ns = 0;
     atomic_store(&shared->life[child->active].is_handed_over, 0);
-    atomic_fetch_add(&shared->generation, 1);
     if (spawn(manager, slot, child->active)) return;
     child->respawn_at_ns = sv_now_ns() + SV_NS_PER_SECOND;
     need_ticks(manager);
@@ -138,7 +138,6 @@ static void start_replacement(struct manager *manager, uint32_t slot) {
     atomic_store(&life->state, SV_PROCESS_NONE); /* nobody's predecessor until it lives */
     atomic_store(&life->is_handed_over, 0);
     atomic_store(&life->ends, 0);
-    atomic_fetch_add(&manager->rt->slots[slot].generation, 1);
     if (spawn(manager, slot, parity)) return;
     end_reload_of(manager, child, true); /* one that leaves is respawned when it is gone */
     need_ticks(manager);

@@ -38,8 +38,20 @@ static void answer(struct sv_reactor_thread *thread, uint16_t type) {
         sv_send(thread->endpoint, SV_ENDPOINT_MASTER, type, thread->number, 0, NULL, 0);
 }
 
+/* Of the two lives of a worker's slot the former one answers first: its successor began when it had published everything. */
+static void receive_former(struct sv_reactor_thread *thread, uint32_t source) {
+    uint32_t first = sv_endpoint_of_slot(&thread->rt->ipc, 0, 0);
+    if (source < first) return;
+    const struct sv_slot *slot = &thread->rt->slots[(source - first) / 2];
+    uint32_t parity = (source - first) & 1, former = source + 1 - 2 * parity;
+    if (atomic_load_explicit(&slot->born[1 - parity], memory_order_relaxed) > atomic_load_explicit(&slot->born[parity], memory_order_relaxed))
+        return;
+    if (sv_has_mail_from(thread->endpoint, former)) receive_from(thread, former);
+}
+
 bool sv_reactor_thread_receive(struct sv_reactor_thread *thread, const struct sv_message *message) {
     if (!may_say(message)) return false;
+    receive_former(thread, message->source);
     if (sv_reactor_order(thread->reactor, message)) return true;
     switch (message->type) {
         case SV_RECORD_SERVE:

@@ -35,6 +35,7 @@ struct sv_slot {
     _Alignas(SV_CACHE_LINE) _Atomic int32_t pid[2]; /* manager; 0 = none */
     _Atomic uint32_t parity;                        /* manager: the generation that new work goes to */
     _Atomic uint32_t generation;                    /* manager: counts the lives of this slot */
+    _Atomic uint32_t born[2];                       /* manager: generation when that life began; the greater one succeeds the other */
     struct sv_slot_life life[2];
 };
 
