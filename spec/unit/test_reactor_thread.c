@@ -26,6 +26,8 @@ struct fixture {
     struct sv_reactor_thread thread;
     struct sv_endpoint master, manager, lives[WORKERS][2];
     struct seen seen[WORKERS][2];
+    bool is_told;
+    uint64_t began_at;
 };
 
 static uint32_t choose(void *context, const struct sv_connection *connection, const struct sv_address *from, uint16_t type) {
@@ -167,6 +169,47 @@ TEST(a_close_that_another_worker_asked_for_and_died_over_is_made_good) {
     tell(&fixture->lives[0][0], SV_RECORD_CLOSE, atomic_load(&session->id), SV_CLOSE_ANSWER);
     CHECK(gets(client, ""));
     close(client);
+    tear_down(fixture);
+}
+
+static int tell_death_late(void *context) {
+    struct fixture *fixture = context;
+    bool has_begun = sv_writer_to(&fixture->lives[0][0], sv_endpoint_of_reactor(0))->tail > fixture->began_at;
+    if (has_begun && !fixture->is_told) tell(&fixture->manager, SV_RECORD_WORKER_DOWN, 0, 0);
+    fixture->is_told |= has_begun;
+    usleep(1000);
+    return 0;
+}
+
+static int die(void *context) {
+    (void)context;
+    return 1;
+}
+
+TEST(the_late_news_of_a_death_takes_nothing_from_the_successor) {
+    struct fixture *fixture = set_up();
+    struct sv_endpoint *worker = &fixture->lives[0][0];
+    struct sv_session *session, *other;
+    static char bytes[300000]; /* several times what the ring takes, in many parts */
+    int client = connect_client(fixture, &session), other_client = connect_client(fixture, &other);
+    uint32_t reactor = sv_endpoint_of_reactor(0);
+    sv_send_wait(worker, reactor, SV_RECORD_SEND, atomic_load(&other->id), 0, NULL, 0, bytes, sizeof bytes, die, NULL);
+    sv_endpoint_close(worker); /* its successor is there before the reactor hears of it */
+    CHECK(sv_endpoint_open(worker, &fixture->rt.ipc, sv_endpoint_of_slot(&fixture->rt.ipc, 0, 0)) == 0);
+    fixture->began_at = sv_writer_to(worker, reactor)->tail;
+    CHECK(sv_send_wait(worker, reactor, SV_RECORD_SEND, atomic_load(&session->id), 0, NULL, 0, bytes, sizeof bytes, tell_death_late,
+                       fixture) == 0);
+    CHECK(fixture->is_told);
+    tell(worker, SV_RECORD_CLOSE, atomic_load(&session->id), SV_CLOSE_ANSWER);
+    size_t length = 0;
+    struct pollfd readable = {.fd = client, .events = POLLIN};
+    for (ssize_t got = 1; got > 0 && poll(&readable, 1, PATIENCE_MS) == 1; length += got > 0 ? (size_t)got : 0)
+        got = read(client, bytes, sizeof bytes);
+    CHECK(length == sizeof bytes);
+    tell(worker, SV_RECORD_CLOSE, atomic_load(&other->id), SV_CLOSE_ANSWER);
+    CHECK(gets(other_client, "")); /* nothing of what was cut off */
+    close(client);
+    close(other_client);
     tear_down(fixture);
 }
 

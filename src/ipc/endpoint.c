@@ -237,9 +237,12 @@ struct sv_record *sv_send_reserve(struct sv_endpoint *endpoint, uint32_t to, uin
 }
 
 void sv_send_filled(struct sv_endpoint *endpoint, uint32_t to, struct sv_record *record) {
+    struct sv_ring_writer *writer = &endpoint->writers[to];
     record->source = endpoint->id;
+    if (!writer->has_written) record->flags |= SV_RECORD_NEW_WRITER;
+    writer->has_written = true;
     if (endpoint->sent) endpoint->sent(endpoint->sent_context, record);
-    sv_ring_publish(&endpoint->writers[to], record);
+    sv_ring_publish(writer, record);
     mark_dirty(endpoint, to);
 }
 
@@ -424,6 +427,7 @@ static uint32_t receive_ring(struct sv_endpoint *endpoint, uint32_t from, uint32
                                      .length = record.length};
         struct sv_partial *whole = NULL;
         bool is_complete = true;
+        if (record.flags & SV_RECORD_NEW_WRITER) sv_forget_partials(endpoint, from);
         if ((record.flags & (SV_RECORD_FIRST | SV_RECORD_LAST)) != (SV_RECORD_FIRST | SV_RECORD_LAST)) {
             is_complete = sv_chunk_add(endpoint, from, &record, found->payload, &whole);
             if (whole) {

@@ -171,7 +171,8 @@ void sv_bell_clear(const struct sv_endpoint *endpoint);
 static inline int sv_bell_fd(const struct sv_endpoint *endpoint) {
     return endpoint->ipc->bells[endpoint->id];
 }
-/* Drops the half-received payloads of a dead peer. */
+/* Drops the half-received payloads of a peer. Those of a dead one go by themselves when its successor's first record comes: only
+ * that stands in the right place between the records of the two. */
 void sv_forget_partials(struct sv_endpoint *endpoint, uint32_t source);
 /* Drops those for a session that is no more: who sent them may have given up half way. */
 void sv_forget_partials_for(struct sv_endpoint *endpoint, uint64_t id);

@@ -37,7 +37,7 @@ enum sv_record_type {
     SV_RECORD_SERVE,         /* master -> reactors: clients may come now (datagram ports are read) */
     SV_RECORD_DRAIN,         /* master -> reactors: workers are gone; flush output until the shutdown's deadline, close, end */
     SV_RECORD_DRAINED,       /* reactor -> master: that is done, the thread ends */
-    SV_RECORD_WORKER_DOWN,   /* manager -> connection owners: id: slot, value: parity; that process is dead */
+    SV_RECORD_WORKER_DOWN,   /* manager -> reactors: id: slot, value: parity; that process is dead */
     SV_RECORD_SWITCH,        /* manager -> reactors: id: slot, value: parity; new work goes to that parity now */
     SV_RECORD_END,           /* reactor -> worker: nothing more comes from here for this life */
     SV_RECORD_READY,         /* worker -> manager: id: slot, value: parity; workerStart is done */

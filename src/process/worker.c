@@ -212,9 +212,6 @@ static void receive(void *context, const struct sv_message *message) {
             else
                 begin_leaving(rt, SV_WORKER_DRAINING);
             break;
-        case SV_RECORD_WORKER_DOWN:
-            sv_forget_partials(&rt->endpoint, sv_endpoint_of_slot(&rt->ipc, (uint32_t)message->id, (uint32_t)message->value));
-            break;
         default: break; /* an order for a connection that went with its reactor */
     }
 }

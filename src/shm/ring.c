@@ -34,6 +34,7 @@ void sv_ring_writer_attach(struct sv_ring_writer *writer, struct sv_ring *ring, 
     if (!is_sound) writer->tail = writer->head; /* a predecessor gone mad wrote over it: the consumer waits where its head is */
     writer->reserved = writer->tail;
     writer->ledger = writer->tail; /* what a predecessor wrote is not on this producer's account */
+    writer->has_written = false;
     writer->consumed = consumed;
     writer->context = context;
 }

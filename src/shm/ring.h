@@ -24,7 +24,12 @@
 #define SV_RECORD_ALIGN 32u
 #define SV_RECORD_PAD 0 /* type of the filler at the wrap; never seen by consumers */
 
-enum sv_record_flag { SV_RECORD_FIRST = 1, SV_RECORD_LAST = 2, SV_RECORD_SERIALISED = 4 };
+enum sv_record_flag {
+    SV_RECORD_FIRST = 1,
+    SV_RECORD_LAST = 2,
+    SV_RECORD_SERIALISED = 4,
+    SV_RECORD_NEW_WRITER = 8 /* the first one of this producer: what its predecessor left unfinished never ends */
+};
 
 struct sv_record { /* in the ring, in front of its payload */
     uint32_t length;  /* payload bytes */
@@ -60,6 +65,7 @@ struct sv_ring_writer { /* private to the producer */
     uint64_t head;     /* consumer's position as last seen; the true one may be further */
     uint64_t reserved; /* where the reserved record begins (behind a pad) */
     uint64_t ledger;   /* records before this were reported to `consumed` */
+    bool has_written;  /* the ring's user keeps it: the first record says SV_RECORD_NEW_WRITER */
     sv_ring_consumed consumed; /* may be NULL */
     void *context;
 };
