@@ -186,10 +186,12 @@ static void free_sessions_of(struct manager *manager, uint32_t endpoint) {
         /* a slot that is being claimed at this moment may still name its former owner */
         if (sv_session_get_state(session) == SV_SESSION_FREE || session->owner != endpoint) continue;
         if (!atomic_load(&session->close_reason)) atomic_store(&session->close_reason, SV_CLOSE_OTHER);
-        sv_count(rt->counters, SV_COUNT_CLOSED, 1);
         sv_session_free(&rt->sessions, session);
     }
-    atomic_store(&sv_inbox_of(&rt->ipc, endpoint)->counters.value[SV_COUNT_OUTPUT], 0);
+    /* by its own account: it may have died between a step and the count of it */
+    struct sv_counters *dead = &sv_inbox_of(&rt->ipc, endpoint)->counters;
+    sv_count(dead, SV_COUNT_CLOSED, sv_counter_get(dead, SV_COUNT_ACCEPTED) - sv_counter_get(dead, SV_COUNT_CLOSED));
+    sv_count(dead, SV_COUNT_OUTPUT, -sv_counter_get(dead, SV_COUNT_OUTPUT));
 }
 
 /* What the dead one was running in its inbox: true if its successor gets it once more. */
