@@ -7,6 +7,8 @@
 #include "process/runtime.h"
 #include "reactor/packet.h"
 
+#define LAST_FLUSH_NS (SV_NS_PER_SECOND / 4) /* for clients of a worker that is late; less than the patience of the manager */
+
 static void deliver(struct sv_runtime *rt, struct sv_message *message) {
     message->source = rt->endpoint.id;
     rt->hooks.deliver(rt->hooks.context, message);
@@ -110,7 +112,8 @@ void sv_base_close_connections(struct sv_runtime *rt) {
     }
     free(ids);
     sv_worker_handle_stash(rt);
-    int64_t until_ns = sv_now_ns() + sv_runtime_wait_ns(rt);
+    int64_t until_ns = sv_now_ns() + (rt->config.max_wait_time > 0 ? LAST_FLUSH_NS : 0);
+    if (until_ns < rt->worker.deadline_ns) until_ns = rt->worker.deadline_ns;
     int64_t limit_ns = atomic_load(&rt->shared->shutdown_deadline_ns);
     if (limit_ns && until_ns > limit_ns) until_ns = limit_ns;
     rt->loop.is_stopping = false; /* for the flushing only */
