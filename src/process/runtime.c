@@ -261,10 +261,10 @@ static int run(struct sv_runtime *rt, struct srvlua_status *status) {
     else
         result = sv_manager_run(rt, status);
     sv_notify_close(&rt->notify);
+    if (rt->config.pid_file) sv_pid_file_remove(rt->config.pid_file);
     sv_signals_give_back(&rt->saved_signals);
     sv_ipc_close(&rt->ipc);
     sv_arena_unmap(&rt->arena);
-    if (rt->config.pid_file) sv_pid_file_remove(rt->config.pid_file);
     return result;
 }
 

@@ -27,6 +27,9 @@ void sv_signals_take_over(struct sv_signal_state *saved) {
 }
 
 void sv_signals_give_back(const struct sv_signal_state *saved) {
+    sigset_t set;
+    server_signals(&set);
+    while (sigtimedwait(&set, NULL, &(struct timespec){0}) > 0) {} /* what came during the shutdown is not for the host */
     sigaction(SIGPIPE, &saved->pipe_action, NULL);
     sigprocmask(SIG_SETMASK, &saved->mask, NULL);
 }
