@@ -27,5 +27,20 @@ describe('signals', function()
       app:expect 'after'
       assert.is_nil(support.read_file(directory .. '/pid'))
     end)
+
+    -- It was ignored in them, too: they did not end when nobody read what they wrote.
+    it('of broken pipes end the programs that a worker runs, in ' .. mode .. ' mode', function()
+      local app = support.boot(mode, [[
+        local server = new_server()
+        server:on('receive', function(s, fd)
+          local pipe = io.popen "(exec 3>&1; (yes; echo $? >&3) | read line) 2>/dev/null"
+          s:send(fd, pipe:read '*l')
+          pipe:close()
+        end)
+        run(server)
+      ]])
+      assert.equal('141', app:connect():echo 'yes') -- 128 + SIGPIPE
+      assert.equal(0, app:stop())
+    end)
   end)
 end)

@@ -18,12 +18,16 @@ static void server_signals(sigset_t *set) {
     sigaddset(set, SIGRTMIN);
 }
 
+static void disregard(int signo) {
+    (void)signo; /* write() fails with EPIPE all the same */
+}
+
 void sv_signals_take_over(struct sv_signal_state *saved) {
     sigset_t set;
     server_signals(&set);
     sigprocmask(SIG_BLOCK, &set, &saved->mask);
-    struct sigaction ignore = {.sa_handler = SIG_IGN};
-    sigaction(SIGPIPE, &ignore, &saved->pipe_action);
+    struct sigaction nothing = {.sa_handler = disregard, .sa_flags = SA_RESTART};
+    sigaction(SIGPIPE, &nothing, &saved->pipe_action);
 }
 
 void sv_signals_give_back(const struct sv_signal_state *saved) {

@@ -21,7 +21,8 @@ struct sv_signals {
     void *context;
 };
 
-/* Blocks the server's signals and ignores SIGPIPE; *saved is for sv_signals_give_back(). */
+/* Blocks the server's signals and gives SIGPIPE a handler that does nothing, and that exec() takes away: ignored, it would be so
+ * in every program that a worker runs. *saved is for sv_signals_give_back(), which drops those signals that wait. */
 void sv_signals_take_over(struct sv_signal_state *saved);
 void sv_signals_give_back(const struct sv_signal_state *saved);
 /* Reads them in this process's loop. 0 or -errno. */
