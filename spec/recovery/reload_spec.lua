@@ -28,8 +28,8 @@ describe('a reload', function()
   after_each(support.cleanup)
 
   support.in_both_modes(function(mode)
-    -- The order to leave stayed unread in the inbox of the process that had to be killed. The next process there took it
-    -- for its own: in BASE mode it left at once, with its clients.
+    -- The order to leave stayed unread in the inbox of the process that had to be killed. The next process there took
+    -- it for its own: in BASE mode it left at once, with its clients.
     it('after one that killed a worker gives workers that stay, in ' .. mode .. ' mode', function()
       local app = support.boot(mode, source)
       local manager = app:expect 'manager'
@@ -56,7 +56,8 @@ describe('a reload', function()
     end)
   end)
 
-  -- The old worker went on, but after a second another one was started on its inbox beside it, and the reload never ended.
+  -- The old worker went on, but after a second another one was started on its inbox beside it, and the reload never
+  -- ended.
   it('that cannot fork fails, and the next one succeeds', function()
     if ffi.C.getuid() ~= 0 then return pending 'only root can become a user whose processes are limited' end
     local app = support.boot('PROCESS', [[
@@ -90,8 +91,8 @@ describe('a reload', function()
     assert.equal(0, app:stop())
   end)
 
-  -- A worker did not look at the time before it had worked off a batch of 64 events, and was killed over one of them. And
-  -- the second reload put a third worker on the inbox that the second one was still working off: both took from it.
+  -- A worker did not look at the time before it had worked off a batch of 64 events, and was killed over one of them.
+  -- And the second reload put a third worker on the inbox that the second one was still working off: both took from it.
   it('loses nothing when there is more to do than max_wait_time allows', function()
     local app = support.boot('PROCESS', [[
       local ffi = require 'ffi'

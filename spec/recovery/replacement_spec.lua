@@ -36,7 +36,8 @@ describe('replacing a worker', function()
     end
   end)
 
-  -- Lives that end because they have served their share were taken for crashes: the next ones were delayed by up to 5 s.
+  -- Lives that end because they have served their share were taken for crashes: the next ones were delayed by up to
+  -- 5 s.
   it('is not slowed down because it happens often', function()
     local app = support.boot('PROCESS', recycling:format '{ enable_coroutine = false, reload_async = false }')
     local longest = echo(app:connect(), 400)
