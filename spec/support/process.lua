@@ -41,7 +41,8 @@ local TOKEN = 'SRVLUA_SPEC_PROCESS'
 local M = {}
 
 M.signals = {
-  HUP = 1, INT = 2, ABRT = 6, KILL = 9, USR1 = 10, SEGV = 11, USR2 = 12, PIPE = 13, ALRM = 14, TERM = 15, CONT = 18, STOP = 19,
+  HUP = 1, INT = 2, ABRT = 6, KILL = 9, USR1 = 10, SEGV = 11, USR2 = 12, PIPE = 13, ALRM = 14, TERM = 15,
+  CONT = 18, STOP = 19,
 }
 
 -- Seconds to wait for what should come at once. Sanitised programs take their time.
