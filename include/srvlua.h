@@ -477,6 +477,19 @@ SRVLUA_API int srvlua_suspend_request(srvlua_server *server);
 SRVLUA_API void srvlua_end_request(srvlua_server *server, int token);
 /* Reports an error that no callback return value could carry (a resumed coroutine): counted, exit_on_error applies. */
 SRVLUA_API void srvlua_callback_failed(srvlua_server *server);
+/* For language bindings: names the function that writes which code of the program is running, for reports of callbacks that do
+ * not end (hang_warning) and of crashes; NULL: none. It is called in a signal handler, at any instruction of a worker, so it only
+ * reads and writes `text`: lines "\tfile:line: in function ...", at most `size` bytes, and returns their length. `text` is shared
+ * memory, all zero; `interrupted` is the ucontext_t of what runs. What it reads may be changing just then: a fault in it is caught,
+ * and it is called again. Any time; for this process and those forked later.
+ *
+ * A worker with a manager uses signal SIGRTMIN+1 for that and handles SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT: it reports them,
+ * then what the host had installed for them, or the default, takes its course. The host's own process is left as it is. */
+typedef size_t (*srvlua_stack_writer)(void *user_data, char *text, size_t size, const void *interrupted);
+SRVLUA_API void srvlua_set_stack_writer(srvlua_server *server, srvlua_stack_writer writer, void *user_data);
+/* A better text than the writer could give at the last call, found where the stack can be read at leisure. Not in signal
+ * handlers. No effect if nobody has asked. */
+SRVLUA_API void srvlua_improve_stack(srvlua_server *server, const char *text, size_t length);
 /* One line through the server's log. Any process, any time. Text longer than about 64 KiB is cut. */
 SRVLUA_API void srvlua_log(srvlua_server *server, enum srvlua_log_level level, const char *format, ...) SRVLUA_PRINTF(3, 4);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -241,6 +242,45 @@ TEST(logging_leaves_errno_alone) {
     sv_log_write(&fixture.log, SRVLUA_LOG_INFO, "%m");
     CHECK(errno == EPIPE);
     CHECK(strstr(contents(&fixture, fixture.path), strerror(EPIPE)) != NULL);
+    tear_down(&fixture);
+}
+
+/* In a handler no function of the C library may be used that splits times, so this does it by hand. */
+TEST(a_line_from_a_signal_handler_looks_like_the_others) {
+    struct fixture fixture = set_up();
+    char expected[64], date[20];
+    const char *text = "";
+    for (int tries = 0; tries < 5; tries++) { /* the second may end in between */
+        CHECK(sv_log_sink_open(fixture.sink, fixture.path) == 0 && truncate(fixture.path, 0) == 0);
+        sv_log_write(&fixture.log, SRVLUA_LOG_INFO, "usual");
+        sv_log_from_signal(&fixture.log, SRVLUA_LOG_ERROR, 7, "unusual\nsecond\n", 15);
+        text = contents(&fixture, fixture.path);
+        snprintf(date, sizeof date, "%s", text);
+        if (strstr(text + 1, date))
+            break;
+    }
+    snprintf(expected, sizeof expected, "\n%s ERROR %d worker#2 unusual\n\tsecond\n", date, getpid());
+    CHECK(strstr(text, expected) != NULL);
+    CHECK(count_lines(text) == 3);
+    tear_down(&fixture);
+}
+
+TEST(a_json_line_has_the_time_in_utc) {
+    struct fixture fixture = set_up();
+    char expected[40], first[40];
+    const char *text = "";
+    time_t now;
+    sv_log_sink_set_json(fixture.sink, true);
+    do {
+        now = time(NULL);
+        CHECK(truncate(fixture.path, 0) == 0);
+        sv_log_from_signal(&fixture.log, SRVLUA_LOG_ERROR, 7, "boom\nstack traceback:\n\tx", 24);
+        text = contents(&fixture, fixture.path);
+    } while (time(NULL) != now);
+    strftime(expected, sizeof expected, "{\"time\":\"%Y-%m-%dT%H:%M:%S.", gmtime(&now));
+    snprintf(first, strlen(expected) + 1, "%s", text);
+    CHECK(strcmp(first, expected) == 0);
+    CHECK(strstr(text, "\"message\":\"boom\",\"stack\":\"\\tx\",\"session\":7}\n") != NULL);
     tear_down(&fixture);
 }
 

@@ -19,6 +19,7 @@
 
 #define DEFAULT_DATE_FORMAT "%Y-%m-%d %H:%M:%S"
 #define DATE_MAX 64
+#define SECONDS_PER_DAY 86400
 #define FILE_MODE 0644
 #define FIRST_FREE_FD 3 /* a log file must never become stdin, stdout or stderr */
 /* What the rest of a JSON line may need once its message was cut: closing quote, session, code, brace. */
@@ -29,6 +30,7 @@ struct sv_log_sink {
     char *path;             /* without suffix; NULL: stderr */
     char *date_format;      /* NULL: DEFAULT_DATE_FORMAT */
     _Atomic int64_t period; /* of the file that is open, as the number that its suffix is; 0: no suffix */
+    _Atomic int64_t utc_offset; /* seconds, as of the last line */
     enum srvlua_log_level level;
     enum sv_log_rotation rotation;
     bool with_microseconds, is_json, displays_errors;
@@ -131,7 +133,11 @@ struct sv_log_sink *sv_log_sink_new(void) {
     struct sv_log_sink *sink = calloc(1, sizeof *sink);
     if (!sink)
         return NULL;
+    struct tm parts;
+    time_t now = time(NULL);
     tzset(); /* now, so that no line has to read the zone's file */
+    if (localtime_r(&now, &parts))
+        sink->utc_offset = parts.tm_gmtoff;
     sink->fd = STDERR_FILENO;
     sink->level = SRVLUA_LOG_INFO;
     sink->displays_errors = true;
@@ -311,6 +317,36 @@ static void append_json_string(struct line *line, const char *text, size_t lengt
     line->limit -= 1;
 }
 
+static int days_of_year(int year) { return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) ? 366 : 365; }
+
+/* What gmtime_r does, without its lock; nothing before 1970. */
+static void split_time(int64_t seconds, struct tm *parts) {
+    static const int days_of_month[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    int64_t days = seconds > 0 ? seconds / SECONDS_PER_DAY : 0;
+    int second = seconds > 0 ? (int)(seconds % SECONDS_PER_DAY) : 0;
+    int year = 1970, month = 0;
+    for (; days >= days_of_year(year); year++)
+        days -= days_of_year(year);
+    for (;; month++) {
+        int length = days_of_month[month] + (month == 1 && days_of_year(year) == 366);
+        if (days < length)
+            break;
+        days -= length;
+    }
+    *parts = (struct tm){.tm_year = year - 1900,
+                         .tm_mon = month,
+                         .tm_mday = (int)days + 1,
+                         .tm_hour = second / 3600,
+                         .tm_min = second / 60 % 60,
+                         .tm_sec = second % 60};
+}
+
+/* The default format, and what JSON has; strftime takes a lock. */
+static void append_plain_date(struct line *line, const struct tm *parts, char separator) {
+    append_format(line, "%04d-%02d-%02d%c%02d:%02d:%02d", parts->tm_year + 1900, parts->tm_mon + 1, parts->tm_mday, separator,
+                  parts->tm_hour, parts->tm_min, parts->tm_sec);
+}
+
 static void append_date(struct line *line, const struct sv_log_sink *sink, const struct tm *parts, long microseconds) {
     char date[DATE_MAX + 1];
     const char *format = sink->date_format ? sink->date_format : DEFAULT_DATE_FORMAT;
@@ -330,13 +366,17 @@ struct record {
     int code;
     struct timespec time;
     struct tm local;
+    bool is_from_signal;
     const char *message;
     size_t length;
 };
 
 static void build_text(struct line *line, const struct record *record) {
     const struct sv_log *log = record->log;
-    append_date(line, log->sink, &record->local, record->time.tv_nsec / 1000);
+    if (record->is_from_signal)
+        append_plain_date(line, &record->local, ' ');
+    else
+        append_date(line, log->sink, &record->local, record->time.tv_nsec / 1000);
     append_format(line, " %s %d %s", level_titles[record->level], log->pid, log->role);
     if (log->id >= 0)
         append_format(line, "#%d", log->id);
@@ -351,14 +391,13 @@ static void build_json(struct line *line, const struct record *record) {
     static const char stack_mark[] = "\nstack traceback:\n";
     const struct sv_log *log = record->log;
     struct tm utc;
-    char time_text[32] = "1970-01-01T00:00:00";
     const char *stack = memmem(record->message, record->length, stack_mark, sizeof stack_mark - 1);
     size_t message_length = stack ? (size_t)(stack - record->message) : record->length;
 
-    if (gmtime_r(&record->time.tv_sec, &utc))
-        strftime(time_text, sizeof time_text, "%Y-%m-%dT%H:%M:%S", &utc);
-    append_format(line, "{\"time\":\"%s.%06ldZ\",\"level\":\"%s\"", time_text, record->time.tv_nsec / 1000,
-                  level_names[record->level]);
+    split_time(record->time.tv_sec, &utc);
+    append_format(line, "{\"time\":\"");
+    append_plain_date(line, &utc, 'T');
+    append_format(line, ".%06ldZ\",\"level\":\"%s\"", record->time.tv_nsec / 1000, level_names[record->level]);
     append_format(line, ",\"pid\":%d,\"role\":\"%s\",\"id\":", log->pid, log->role);
     if (log->id >= 0)
         append_format(line, "%d", log->id);
@@ -433,6 +472,7 @@ void sv_log_vwrite(const struct sv_log *log, enum srvlua_log_level level, int64_
     clock_gettime(CLOCK_REALTIME, &record.time);
     if (!localtime_r(&record.time.tv_sec, &record.local))
         return; /* the year does not fit an int */
+    atomic_store_explicit(&log->sink->utc_offset, record.local.tm_gmtoff, memory_order_relaxed);
     if (log->sink->path && !log->sink->is_kept) {
         int result = follow_rotation(log->sink, period_of(log->sink->rotation, &record.local));
         if (result < 0) {
@@ -467,6 +507,20 @@ void sv_log_about(const struct sv_log *log, enum srvlua_log_level level, int64_t
     va_start(arguments, format);
     sv_log_vwrite(log, level, session, code, format, arguments);
     va_end(arguments);
+}
+
+void sv_log_from_signal(const struct sv_log *log, enum srvlua_log_level level, int64_t session, const char *message, size_t length) {
+    struct record record = {.log = log,
+                            .level = level,
+                            .session = session,
+                            .is_from_signal = true,
+                            .message = message,
+                            .length = without_trailing_newlines(message, length)};
+    if (!sv_log_is_on(log, level))
+        return;
+    clock_gettime(CLOCK_REALTIME, &record.time);
+    split_time(record.time.tv_sec + atomic_load_explicit(&log->sink->utc_offset, memory_order_relaxed), &record.local);
+    write_record(&record);
 }
 
 bool sv_log_limit_pass(struct sv_log_limit *limit, int64_t now_ns) {

@@ -62,6 +62,9 @@ void sv_log_write(const struct sv_log *log, enum srvlua_log_level level, const c
  * nothing for them; json has `session` and `code`. */
 void sv_log_about(const struct sv_log *log, enum srvlua_log_level level, int64_t session, int code, const char *format, ...)
     SRVLUA_PRINTF(5, 6);
+/* The same from a signal handler: takes no lock and no memory but stack (about SV_LOG_LINE_MAX), leaves files as they are; the
+ * date has the default format. */
+void sv_log_from_signal(const struct sv_log *log, enum srvlua_log_level level, int64_t session, const char *message, size_t length);
 void sv_log_vwrite(const struct sv_log *log, enum srvlua_log_level level, int64_t session, int code, const char *format,
                    va_list arguments);
 

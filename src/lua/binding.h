@@ -21,7 +21,10 @@
 #error "LuaJIT 2.1 is needed"
 #endif
 
+#define SV_LUA_STATE_NAME "srvlua.state" /* key of struct sv_lua in the registry */
+
 struct sv_lua_coroutine;
+struct sv_lua_running;
 struct sv_lua_server;
 
 /* Pushes a function and its arguments; returns how many values that are. It may fail for want of memory only: nothing
@@ -49,6 +52,16 @@ struct sv_lua {
     int live_count;
     int64_t last_coroutine_id;
     int depth; /* callbacks inside one another */
+
+    /* stack.c; signal handlers look at these */
+    const struct sv_lua_running *running; /* the Lua threads that run, innermost first */
+    lua_State *volatile walked;           /* the thread whose frames are being read */
+    volatile bool is_searching;           /* machine code is being read */
+    volatile pid_t copy_pid;              /* a copy of this process that looks at its stack */
+    char *copy_text;                      /* in such a copy: where the stack goes; else NULL */
+    size_t copy_size;
+    lua_Hook users_hook;                  /* in whose place ours is, while it is */
+    int users_hook_mask, users_hook_count;
 
     bool has_made_timer;
 

@@ -110,6 +110,7 @@ static int adopt_process(lua_State *L) {
         lua_rawseti(L, LUA_REGISTRYINDEX, lua->timers_ref);
         lua->has_made_timer = false;
         lua->current = NULL;
+        lua->running = NULL;
         lua->depth = 0;
         lua->live_count = 0;
         lua->last_coroutine_id = 0;

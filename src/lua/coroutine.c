@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "lua/errors.h"
+#include "lua/stack.h"
 #include "lua/values.h"
 
 #define IDLE_MAX 1024 /* threads kept for later; each is about 1 KiB */
@@ -129,13 +130,16 @@ static void log_coroutine_error(struct sv_lua_coroutine *coroutine) {
 int sv_lua_resume(struct sv_lua_coroutine *coroutine, int count) {
     struct sv_lua *lua = coroutine->lua;
     struct sv_lua_coroutine *previous = lua->current;
+    struct sv_lua_running here = {coroutine->L, coroutine->what, lua->running, lua->running ? lua->running->depth : 0};
     int status;
 
     coroutine->waits_in = NULL;
     lua->current = coroutine;
+    lua->running = &here;
     lua->depth++;
     status = lua_resume(coroutine->L, count);
     lua->depth--;
+    lua->running = here.outer;
     lua->current = previous;
     if (status == 0) {
         leave_coroutine(coroutine, true);
@@ -174,14 +178,17 @@ int sv_lua_run(struct sv_lua *lua, const char *what, sv_lua_push push, void *arg
 
 int sv_lua_call(struct sv_lua *lua, const char *what, sv_lua_push push, void *argument) {
     lua_State *L = lua->L;
+    struct sv_lua_running here = {L, what, lua->running, lua->running ? lua->running->depth : 0};
     int handler, status;
 
     lua_checkstack(L, LUA_MINSTACK);
     lua_rawgeti(L, LUA_REGISTRYINDEX, lua->describe_ref);
     handler = lua_gettop(L);
+    lua->running = &here;
     lua->depth++;
     status = lua_pcall(L, push(L, argument) - 1, 0, handler);
     lua->depth--;
+    lua->running = here.outer;
     if (status != 0)
         log_error(lua, what);
     lua_pop(L, 1);

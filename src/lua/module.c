@@ -8,10 +8,9 @@
 #include "lua/port.h"
 #include "lua/server.h"
 #include "lua/socket.h"
+#include "lua/stack.h"
 #include "lua/system.h"
 #include "lua/timer.h"
-
-#define STATE_NAME "srvlua.state" /* key of struct sv_lua in the registry */
 
 SRVLUA_API int luaopen_srvlua_core(lua_State *L);
 
@@ -66,7 +65,7 @@ static struct sv_lua *new_state(lua_State *L) {
     lua_pushcfunction(L, state_gc);
     lua_setfield(L, -2, "__gc");
     lua_setmetatable(L, -2);
-    lua_setfield(L, LUA_REGISTRYINDEX, STATE_NAME);
+    lua_setfield(L, LUA_REGISTRYINDEX, SV_LUA_STATE_NAME);
 
     lua_newtable(L);
     lua->timers_ref = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -75,6 +74,7 @@ static struct sv_lua *new_state(lua_State *L) {
     lua->random_seed_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_pop(L, 1);
     sv_lua_coroutine_open(L, lua);
+    sv_lua_stack_open(L, lua);
     sv_lua_connections_open(L, lua);
     sv_lua_socket_open(L, lua);
     sv_lua_port_open(L, lua);
@@ -91,7 +91,7 @@ int luaopen_srvlua_core(lua_State *L) {
     };
     struct sv_lua *lua;
 
-    lua_getfield(L, LUA_REGISTRYINDEX, STATE_NAME);
+    lua_getfield(L, LUA_REGISTRYINDEX, SV_LUA_STATE_NAME);
     lua = lua_touserdata(L, -1);
     if (!lua)
         lua = new_state(L);

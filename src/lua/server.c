@@ -15,6 +15,7 @@
 #include "lua/reactor_state.h"
 #include "lua/socket.h"
 #include "lua/timer.h"
+#include "lua/stack.h"
 #include "lua/values.h"
 
 #define PAGE_MAX 100 /* ids per getClientList */
@@ -766,6 +767,7 @@ static int server_new(lua_State *L) {
     self->server = srvlua_new(host, port, mode, type, &status);
     if (!self->server)
         return sv_lua_raise(L, &status);
+    srvlua_set_stack_writer(self->server, sv_lua_write_stack, lua);
     if (watch_process_starts(self, &status) < 0)
         return sv_lua_raise(L, &status);
     set_properties(L, self);

@@ -29,6 +29,7 @@ struct life {
     pid_t pid;
     int64_t started_ns;
     int64_t kill_at_ns; /* 0: never */
+    struct sv_hang_watch watch;
 };
 
 struct child { /* one slot */
@@ -83,6 +84,7 @@ static bool spawn(struct manager *manager, uint32_t slot, uint32_t parity) {
     struct child *child = &manager->children[slot];
     struct sv_slot *shared = &rt->slots[slot];
     atomic_store(&shared->born[parity], atomic_fetch_add(&shared->generation, 1) + 1);
+    atomic_store(&shared->life[parity].beat, 0); /* a former one may have died in a callback */
     fflush(NULL); /* nothing buffered is written twice */
     pid_t pid = fork();
     if (pid == 0) sv_worker_main(rt, slot, parity);
@@ -515,6 +517,19 @@ static void on_start_failed(struct manager *manager, int code) {
         begin_stop(manager);
 }
 
+/* Looks after event workers whose code does not come to an end. */
+static int on_watch(srvlua_loop *loop, int64_t timer, void *context) {
+    (void)loop, (void)timer;
+    struct manager *manager = context;
+    struct sv_runtime *rt = manager->rt;
+    for (uint32_t slot = 0; slot < rt->config.workers; slot++)
+        for (uint32_t parity = 0; parity < 2; parity++) {
+            struct life *life = &manager->children[slot].lives[parity];
+            if (life->phase != LIFE_NONE) sv_hang_look(rt, slot, parity, life->pid, &life->watch);
+        }
+    return 0;
+}
+
 /* ---------------------------------------------------------------------------------------------------------- life */
 
 static void on_signal(void *context, int signo) {
@@ -573,6 +588,9 @@ static int set_up(struct manager *manager) {
 
 static void supervise(struct manager *manager) {
     struct sv_runtime *rt = manager->rt;
+    int64_t interval_ms = sv_hang_interval_ms(rt);
+    sv_fault_prepare();
+    if (interval_ms) sv_timer_add_internal(&rt->loop, interval_ms, true, on_watch, manager);
     for (uint32_t slot = 0; slot < rt->slot_count; slot++) start_life(manager, slot);
     if (is_process_mode(manager)) sv_runtime_tell(rt, sv_runtime_master(rt), SV_RECORD_READY, 0, 0);
     sv_runtime_fire(rt, SRVLUA_ON_MANAGER_START);

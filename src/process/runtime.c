@@ -22,13 +22,15 @@ static int map_shared(struct sv_runtime *rt) {
     uint32_t reactors = config->mode == SRVLUA_PROCESS ? config->reactors : 0;
     rt->slot_count = config->workers + config->task_workers + config->users;
     size_t size = sv_cache_lines(sizeof(struct sv_shared)) + sv_cache_lines(rt->slot_count * sizeof(struct sv_slot)) +
+                  sv_cache_lines(rt->slot_count * 2 * sizeof(struct sv_stack_text)) +
                   sv_session_table_bytes(config->session_table_size) +
                   sv_ipc_bytes(reactors, config->workers, rt->slot_count, &config->rings);
     int result = sv_arena_map(&rt->arena, size);
     if (result) return result;
     rt->shared = sv_arena_alloc(&rt->arena, sizeof *rt->shared);
     rt->slots = sv_arena_alloc(&rt->arena, rt->slot_count * sizeof *rt->slots);
-    if (!rt->shared || !rt->slots) return -ENOMEM;
+    rt->stacks = sv_arena_alloc(&rt->arena, rt->slot_count * 2 * sizeof *rt->stacks);
+    if (!rt->shared || !rt->slots || !rt->stacks) return -ENOMEM;
     result = sv_session_table_init(&rt->sessions, &rt->arena, config->session_table_size, config->start_session_id);
     if (result) return result;
     return sv_ipc_init(&rt->ipc, &rt->arena, config->mode == SRVLUA_PROCESS, reactors, config->workers, rt->slot_count, &config->rings);

@@ -16,6 +16,8 @@
 #include "base/log.h"
 #include "ipc/endpoint.h"
 #include "process/affinity.h"
+#include "process/fault.h"
+#include "process/hang.h"
 #include "process/identity.h"
 #include "process/notify.h"
 #include "process/signals.h"
@@ -47,6 +49,7 @@ struct sv_runtime_config { /* from the settings; read only once the server runs 
     const char *pid_file;
     const char *user, *group, *root; /* NULL: not given */
     int on_lost_request; /* enum sv_lost_action */
+    double hang_warning, hang_timeout; /* seconds, 0 = off */
 };
 
 enum sv_lost_action { SV_LOST_ACTION_KEEP, SV_LOST_ACTION_CLOSE, SV_LOST_ACTION_REDELIVER };
@@ -66,6 +69,9 @@ struct sv_runtime_hooks {
                    uint16_t type, const void *data, size_t length);
     /* A callback of a timer or deferred function failed. */
     void (*failed)(void *context);
+    /* Writes where the code that runs is, lines that begin with a tab, and returns their length. At any instruction of a
+     * worker, in a signal handler: reads only; `interrupted` is its ucontext_t. May be NULL. */
+    size_t (*write_stack)(void *context, char *text, size_t size, const void *interrupted);
 };
 
 struct sv_shared { /* one per server */
@@ -105,6 +111,7 @@ struct sv_worker { /* of the calling process, if it is a worker */
     int64_t request_limit;        /* 0: none */
     int64_t dispatch_baseline;    /* packets in our rings before this life */
     uint32_t depth;               /* callbacks inside one another */
+    uint32_t running;             /* the same, and code of the program that is run in other ways */
     int32_t next_suspended;       /* where to look first for a free place in life->suspended */
     uint64_t *closing;            /* sessions whose close callback is running, innermost last */
     size_t closing_count, closing_capacity;
@@ -125,6 +132,7 @@ struct sv_runtime {
     struct sv_session_table sessions;
     struct sv_ipc ipc;
     struct sv_slot *slots; /* [slot_count] */
+    struct sv_stack_text *stacks; /* [slot_count × 2], by slot and parity */
     uint32_t slot_count;
     struct sv_signal_state saved_signals;
     struct sv_identity identity; /* of event workers */
@@ -140,6 +148,7 @@ struct sv_runtime {
     struct sv_signals signals;
     struct sv_counters *counters;
     struct sv_worker worker;
+    struct sv_fault *fault; /* worker with a manager */
     struct sv_acceptor acceptor; /* master; BASE: workers */
     struct sv_reactor reactor;   /* BASE: workers */
     bool has_reactor;
@@ -172,6 +181,9 @@ uint64_t sv_runtime_in_flight(struct sv_runtime *rt, const struct sv_session *se
 /* A callback begins and ends; sets the state that others see. Nested calls are counted. runs in: worker. */
 void sv_worker_begin(struct sv_runtime *rt, uint64_t serving);
 void sv_worker_end(struct sv_runtime *rt);
+/* Code of the program begins and ends; what hang detection looks at. The two above do it too. runs in: worker. */
+void sv_worker_begin_running(struct sv_runtime *rt);
+void sv_worker_end_running(struct sv_runtime *rt);
 /* This worker leaves: now (pending work is abandoned), or when its loop is empty, its inbox handed over at once. */
 void sv_worker_stop_now(struct sv_runtime *rt);
 void sv_worker_leave(struct sv_runtime *rt);

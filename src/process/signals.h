@@ -9,6 +9,8 @@
 
 #include "reactor/loop.h"
 
+#define SV_SIGNAL_ASK (SIGRTMIN + 1) /* manager to worker: which code is running? (fault.h) */
+
 struct sv_signal_state { /* what the host had before */
     sigset_t mask;
     struct sigaction pipe_action;

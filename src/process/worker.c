@@ -20,8 +20,22 @@ static void set_state(struct sv_runtime *rt, enum sv_process_state state) {
     atomic_store_explicit(&rt->worker.life->state, state, memory_order_relaxed);
 }
 
+static void change_beat(struct sv_slot_life *life) {
+    uint32_t beat = atomic_load_explicit(&life->beat, memory_order_relaxed);
+    atomic_store_explicit(&life->beat, beat + 1, memory_order_release);
+}
+
+void sv_worker_begin_running(struct sv_runtime *rt) {
+    if (rt->worker.running++ == 0) change_beat(rt->worker.life);
+}
+
+void sv_worker_end_running(struct sv_runtime *rt) {
+    if (--rt->worker.running == 0) change_beat(rt->worker.life);
+}
+
 void sv_worker_begin(struct sv_runtime *rt, uint64_t serving) {
     struct sv_worker *worker = &rt->worker;
+    sv_worker_begin_running(rt);
     if (worker->depth++) return;
     if (worker->phase <= SV_WORKER_SERVING) set_state(rt, SV_PROCESS_BUSY);
     atomic_store_explicit(&worker->life->serving, serving, memory_order_relaxed);
@@ -37,6 +51,7 @@ static void note_time(struct sv_slot_life *life) {
 
 void sv_worker_end(struct sv_runtime *rt) {
     struct sv_worker *worker = &rt->worker;
+    sv_worker_end_running(rt);
     if (--worker->depth) return;
     if (rt->config.measures_time) note_time(worker->life);
     if (worker->phase <= SV_WORKER_SERVING) set_state(rt, SV_PROCESS_IDLE);
@@ -67,8 +82,19 @@ void sv_worker_forget_suspended(struct sv_runtime *rt, int32_t token) {
         atomic_store_explicit(&life->unnamed, atomic_load_explicit(&life->unnamed, memory_order_relaxed) - 1, memory_order_relaxed);
 }
 
+static void before_callback(void *context) {
+    sv_worker_begin_running(context);
+}
+
+static void after_callback(void *context) {
+    sv_worker_end_running(context);
+}
+
 static int fire(struct sv_runtime *rt, enum srvlua_event event) {
-    return sv_runtime_fire(rt, event);
+    sv_worker_begin_running(rt);
+    int result = sv_runtime_fire(rt, event);
+    sv_worker_end_running(rt);
+    return result;
 }
 
 /* --------------------------------------------------------------------------------------------------- the inbox */
@@ -444,7 +470,12 @@ static int live(struct sv_runtime *rt) {
 }
 
 static int set_up(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
-    struct sv_loop_hooks hooks = {.receive = receive, .before_sleep = before_sleep, .failed = failed, .context = rt};
+    struct sv_loop_hooks hooks = {.receive = receive,
+                                  .before_sleep = before_sleep,
+                                  .failed = failed,
+                                  .before_callback = before_callback,
+                                  .after_callback = after_callback,
+                                  .context = rt};
     rt->worker = (struct sv_worker){.phase = SV_WORKER_STARTING, .life = &rt->slots[slot].life[parity]};
     rt->coroutines = rt->coroutines_peak = 0;
     atomic_store(&rt->worker.life->requests, 0);
@@ -496,6 +527,7 @@ _Noreturn void sv_worker_main(struct sv_runtime *rt, uint32_t slot, uint32_t par
     snprintf(title, sizeof title, "srvlua: worker %u", slot);
     srvlua_set_process_name(title);
     int result = set_up(rt, slot, parity);
+    if (result == 0) sv_fault_open(rt);
     int status = 255;
     if (result)
         sv_log_write(&rt->log, SRVLUA_LOG_ERROR, "worker %u could not be set up: %s", slot, srvlua_strerror(-result));

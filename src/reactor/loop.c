@@ -9,11 +9,18 @@
 
 #define MAIL_ROUNDS 8 /* so that a flood of records does not keep the sockets waiting */
 
+int sv_loop_call(struct srvlua_loop *loop, srvlua_timer_callback callback, int64_t timer, void *user_data) {
+    if (loop->hooks.before_callback) loop->hooks.before_callback(loop->hooks.context);
+    int result = callback(loop, timer, user_data);
+    if (loop->hooks.after_callback) loop->hooks.after_callback(loop->hooks.context); /* the callback may have ended the loop */
+    return result;
+}
+
 static void run_deferred(struct srvlua_loop *loop) {
     size_t count = loop->deferred_count; /* what they defer in turn comes in the next pass */
     for (size_t i = 0; i < count; i++) {
         struct sv_deferred next = loop->deferred[i];
-        if (next.callback(loop, 0, next.user_data) && loop->hooks.failed) loop->hooks.failed(loop->hooks.context);
+        if (sv_loop_call(loop, next.callback, 0, next.user_data) && loop->hooks.failed) loop->hooks.failed(loop->hooks.context);
     }
     if (!count) return;
     loop->deferred_count -= count;

@@ -28,6 +28,8 @@ struct sv_loop_hooks { /* all may be NULL; `context` goes with each */
     void (*after_mail)(void *context);  /* a batch of records was handed over */
     void (*before_sleep)(void *context);/* flush what the turn produced; may defer, may send */
     void (*failed)(void *context);      /* a timer's or deferred function's callback returned nonzero */
+    void (*before_callback)(void *context); /* both or none: around each callback of a timer and deferred function */
+    void (*after_callback)(void *context);
     void *context;
 };
 

@@ -4,6 +4,9 @@
 
 #include "reactor/loop.h"
 
+/* loop.c: calls back, between the loop's hooks for that. */
+int sv_loop_call(struct srvlua_loop *loop, srvlua_timer_callback callback, int64_t timer, void *user_data);
+
 /* timer.c */
 struct sv_timer_heap *sv_timer_heap_new(void);
 void sv_timer_heap_free(struct sv_timer_heap *heap); /* runs the release functions */

@@ -176,7 +176,7 @@ void sv_timer_heap_run(struct srvlua_loop *loop) {
         if (!timer->interval_ns) mark_removed(heap, timer);
         struct timer *outer = heap->running;
         heap->running = timer;
-        int result = timer->callback(loop, timer->id, timer->user_data);
+        int result = sv_loop_call(loop, timer->callback, timer->id, timer->user_data);
         heap = loop->timers;
         if (!heap) return; /* the callback ended the loop */
         heap->running = outer;

@@ -32,6 +32,20 @@ void srvlua_end_request(srvlua_server *server, int token) {
     if (token >= 0 && server->rt.role == SRVLUA_ROLE_WORKER) sv_worker_forget_suspended(&server->rt, token);
 }
 
+void srvlua_set_stack_writer(srvlua_server *server, srvlua_stack_writer writer, void *user_data) {
+    server->stack_writer_data = user_data;
+    server->stack_writer = writer;
+}
+
+void srvlua_improve_stack(srvlua_server *server, const char *text, size_t length) {
+    sv_fault_improve(&server->rt, text, length);
+}
+
+size_t sv_events_write_stack(void *context, char *text, size_t size, const void *interrupted) {
+    const srvlua_server *server = context;
+    return server->stack_writer ? server->stack_writer(server->stack_writer_data, text, size, interrupted) : 0;
+}
+
 void sv_events_failed(void *context) {
     srvlua_callback_failed(context);
 }

@@ -56,7 +56,9 @@ void sv_output_wait_end(srvlua_server *server, uint64_t id) {
         struct sv_output_waiter *waiter = woken;
         woken = waiter->next;
         if (waiter->timer) sv_timer_clear_internal(&server->rt.loop, waiter->timer);
+        sv_worker_begin_running(&server->rt);
         if (waiter->callback(waiter->user_data, 0)) srvlua_callback_failed(server);
+        sv_worker_end_running(&server->rt);
         free(waiter);
     }
 }

@@ -50,6 +50,8 @@ struct srvlua_server {
     int64_t responses;   /* of this process since its start */
     int64_t stats_timer; /* 0: none */
     struct sv_output_waiter *waiters; /* oldest first */
+    srvlua_stack_writer stack_writer; /* NULL: none */
+    void *stack_writer_data;
     bool has_stats_warning;
     struct sv_log_limit discard_notice;
     _Atomic int64_t next_idle_warning_ns; /* reactors: code 9007, once a second */
@@ -84,6 +86,7 @@ void sv_events_enter(void *context);
 int sv_events_fire(void *context, struct srvlua_event_data *data);
 void sv_events_deliver(void *context, const struct sv_message *message);
 void sv_events_failed(void *context);
+size_t sv_events_write_stack(void *context, char *text, size_t size, const void *interrupted);
 /* The callback of a port's event, its own or the primary port's. */
 const struct sv_callback *sv_port_callback(const srvlua_server *server, uint16_t port, enum srvlua_event event);
 /* Runs the close callback of a session once; value = reactor id or -1. */

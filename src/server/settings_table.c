@@ -438,13 +438,15 @@ const struct sv_setting_row sv_setting_rows[] = {
      DOC("What becomes of the request that a dead worker was running: its connection is kept or closed, or the packet "
          "is "
          "given once more to the successor.")},
-    {SERVER(FAULTS, hang_warning), ANY_SECONDS, IS(1), FLAGS(OFF), LATER("hang detection"),
-     DOC("A callback that runs so long without yielding is reported with its Lua stack. 0 = off.")},
-    {SERVER(FAULTS, task_hang_warning), ANY_SECONDS, IS(0), FLAGS(OFF), LATER("hang detection"),
+    {SERVER(FAULTS, hang_warning), ANY_SECONDS, IS(1), FLAGS(OFF),
+     DOC("A callback that runs so long without yielding is reported with its Lua stack, and again whenever its age has "
+         "doubled. 0 = off. Needs a manager: not in BASE mode with a single process.")},
+    {SERVER(FAULTS, task_hang_warning), ANY_SECONDS, IS(0), FLAGS(OFF), LATER("tasks"),
      DOC("The same for task workers without coroutines.")},
-    {SERVER(FAULTS, hang_timeout), ANY_SECONDS, IS(0), FLAGS(OFF), LATER("hang detection"),
-     DOC("After so long the process is killed and replaced. Not less than `hang_warning`. 0 = off.")},
-    {SERVER(FAULTS, task_hang_timeout), ANY_SECONDS, IS(0), FLAGS(OFF), LATER("hang detection"),
+    {SERVER(FAULTS, hang_timeout), ANY_SECONDS, IS(0), FLAGS(OFF),
+     DOC("After so long the process is killed and replaced. Not less than `hang_warning`. 0 = off. Needs a manager: not "
+         "in BASE mode with a single process.")},
+    {SERVER(FAULTS, task_hang_timeout), ANY_SECONDS, IS(0), FLAGS(OFF), LATER("tasks"),
      DOC("The same for task workers without coroutines.")},
     {SERVER(FAULTS, respawn_burst), INT(0, 1000), IS(5), FLAGS(OFF),
      DOC("A process that ends within `respawn_window` of its start is replaced at once this many times in a row.")},

@@ -29,6 +29,17 @@ struct sv_slot_life { /* written by the process of that parity unless said other
     _Atomic uint32_t unnamed; /* suspended requests beyond SV_SUSPENDED_MAX */
     _Atomic uint64_t suspended[SV_SUSPENDED_MAX]; /* sessions whose request began, suspended and has not ended; 0 = free */
     _Atomic uint32_t ends;           /* END records taken from the inbox, by whoever owned it then; reactors = all done */
+    _Atomic uint32_t beat;           /* odd while code of the program runs; changes when that begins and when it ends */
+};
+
+/* Where the code of a process is that runs without end: written by that process when the manager asks (process/fault.h). */
+#define SV_STACK_TEXT_MAX 8128
+
+struct sv_stack_text {
+    _Alignas(SV_CACHE_LINE) _Atomic uint32_t version; /* odd while the rest changes */
+    _Atomic uint32_t request;                         /* number of the request that it answers, 0 = none */
+    _Atomic uint32_t length;
+    char text[SV_STACK_TEXT_MAX];
 };
 
 struct sv_slot {

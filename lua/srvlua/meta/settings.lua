@@ -11,7 +11,8 @@
 --- Task workers; more than 0 needs a `task` callback. At most 1000 per CPU: adjusted at start. *Not yet: needs
 --- tasks.* Default: 0.
 ---@field task_worker_num? integer
---- One reactor only, on the loop of the master's main thread: no reactor threads. PROCESS mode only. Default: false.
+--- One reactor only, on the loop of the master's main thread: no reactor threads. PROCESS mode only. Default:
+--- false.
 ---@field single_thread? boolean
 --- Pins reactor i and worker i to CPU i modulo the number of allowed CPUs. Default: false.
 ---@field open_cpu_affinity? boolean
@@ -372,15 +373,15 @@
 --- What becomes of the request that a dead worker was running: its connection is kept or closed, or the packet is
 --- given once more to the successor. Default: `'keep'`.
 ---@field on_lost_request? 'keep'|'close'|'redeliver'|integer
---- A callback that runs so long without yielding is reported with its Lua stack. 0 = off. *Not yet: needs hang
---- detection.* Default: 1.
+--- A callback that runs so long without yielding is reported with its Lua stack, and again whenever its age has
+--- doubled. 0 = off. Needs a manager: not in BASE mode with a single process. Default: 1.
 ---@field hang_warning? number
---- The same for task workers without coroutines. *Not yet: needs hang detection.* Default: 0.
+--- The same for task workers without coroutines. *Not yet: needs tasks.* Default: 0.
 ---@field task_hang_warning? number
---- After so long the process is killed and replaced. Not less than `hang_warning`. 0 = off. *Not yet: needs hang
---- detection.* Default: 0.
+--- After so long the process is killed and replaced. Not less than `hang_warning`. 0 = off. Needs a manager: not in
+--- BASE mode with a single process. Default: 0.
 ---@field hang_timeout? number
---- The same for task workers without coroutines. *Not yet: needs hang detection.* Default: 0.
+--- The same for task workers without coroutines. *Not yet: needs tasks.* Default: 0.
 ---@field task_hang_timeout? number
 --- A process that ends within `respawn_window` of its start is replaced at once this many times in a row. Default:
 --- 5.
