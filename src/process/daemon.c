@@ -26,6 +26,7 @@ int sv_daemonize(struct sv_runtime *rt, struct srvlua_status *status) {
     dup2(output, STDERR_FILENO);
     if (input > STDERR_FILENO) close(input);
     sv_log_sink_set_display_errors(rt->sink, false);
+    rt->is_in_background = true;
     return 0;
 }
 

@@ -135,6 +135,7 @@ struct sv_runtime {
     struct sv_stack_text *stacks; /* [slot_count × 2], by slot and parity */
     uint32_t slot_count;
     struct sv_signal_state saved_signals;
+    bool is_in_background; /* daemonize: this is the child that goes on */
     struct sv_identity identity; /* of event workers */
     struct sv_cpu_list cpus;
     struct sv_notify notify; /* of the starting process; says nothing elsewhere */

@@ -1,7 +1,9 @@
 /* start.c: from settings and callbacks to a running server: what start() checks, derives and hands to the runtime. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/errors.h"
 #include "server/server.h"
@@ -208,6 +210,14 @@ int srvlua_check(srvlua_server *server, struct srvlua_status *status) {
     return sv_server_note(server, result);
 }
 
+/* A daemon that cannot start has nobody in the foreground to tell: it is a child of ours, and ends (settings.md 3.15). */
+static _Noreturn void give_up_daemon(srvlua_server *server, int result, const struct srvlua_status *status) {
+    sv_log_about(&server->log, SRVLUA_LOG_ERROR, 0, -result, "the server could not start: %s",
+                 status ? status->message : srvlua_strerror(-result));
+    fflush(NULL);
+    _exit(EXIT_FAILURE);
+}
+
 int srvlua_start(srvlua_server *server, struct srvlua_status *status) {
     int result = sv_check_call(server, SV_CALL_CONFIGURE, status);
     if (result) return result;
@@ -228,5 +238,6 @@ int srvlua_start(srvlua_server *server, struct srvlua_status *status) {
     sv_dispatcher_close(server);
     server->log = sv_log_view(server->sink, "master", -1);
     for (size_t i = 0; i < server->port_count; i++) sv_listener_close(&server->ports[i]->listener, true);
+    if (result && result != -SRVLUA_ERROR_SERVER_WORKER_TERMINATED && server->rt.is_in_background) give_up_daemon(server, result, status);
     return sv_server_note(server, result);
 }
