@@ -481,6 +481,18 @@ static void begin_stop(struct manager *manager) {
     progress_stop(manager);
 }
 
+static bool has_deadline(const struct child *child) {
+    return child->respawn_at_ns || child->wants_replacement || child->lives[0].kill_at_ns || child->lives[1].kill_at_ns;
+}
+
+/* An idle manager sleeps. */
+static void stop_ticks(struct manager *manager) {
+    for (uint32_t slot = 0; slot < manager->rt->slot_count; slot++)
+        if (has_deadline(&manager->children[slot])) return;
+    sv_timer_clear_internal(&manager->rt->loop, manager->ticker);
+    manager->ticker = 0;
+}
+
 static int on_tick(srvlua_loop *loop, int64_t timer, void *context) {
     (void)loop, (void)timer;
     struct manager *manager = context;
@@ -503,6 +515,7 @@ static int on_tick(srvlua_loop *loop, int64_t timer, void *context) {
         if (child->wants_replacement) start_replacement(manager, slot);
     }
     progress_reload(manager);
+    if (!manager->stopping) stop_ticks(manager);
     if (manager->stopping) reap(manager); /* should a SIGCHLD have been merged with another */
     return 0;
 }
