@@ -196,9 +196,8 @@ describe('a callback that does not end', function()
         for age in app.process.err:gmatch 'been in one callback for ([%d.]+) s' do
           ages[#ages + 1] = tonumber(age)
         end
-        assert.is_true(ages[1] >= 0.2, ages[1])
-        for i = 2, 3 do
-          assert.is_true(ages[i] >= 2 * ages[i - 1] - 0.11, table.concat(ages, ' ')) -- they are rounded
+        for i = 1, 3 do -- a line may be late, but never comes before its time
+          assert.is_true(ages[i] >= 0.2 * 2 ^ (i - 1), table.concat(ages, ' '))
         end
       end)
 
