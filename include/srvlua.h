@@ -6,8 +6,8 @@
  *
  * What a process can have only once, and so is asked of the host:
  *   - one *running* server per process: srvlua_start() takes over the dispositions of SIGTERM, SIGUSR1, SIGUSR2,
- *     SIGCHLD, SIGHUP, SIGWINCH, SIGRTMIN, SIGALRM, SIGIO (they are read through a signalfd) and gives SIGPIPE a handler that does nothing; both
- *     are restored before it returns. Call it from the main thread, before other threads exist.
+ *     SIGCHLD, SIGHUP, SIGWINCH, SIGRTMIN, SIGALRM, SIGIO (they are read through a signalfd) and gives SIGPIPE a handler
+ *     that does nothing; both are restored before it returns. Call it from the main thread, before other threads exist.
  *   - the server forks: children never return from srvlua_start(); they end with _exit() after stdio was flushed.
  *   - srvlua_start() takes systemd's variables (NOTIFY_*, WATCHDOG_*, LISTEN_*) out of the environment while it runs. In BASE
  *     mode with a single process it is that process which `user`, `group` and `chroot` change, for good.
