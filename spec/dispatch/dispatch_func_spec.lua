@@ -248,7 +248,7 @@ describe('dispatch_func', function()
       assert.equal('function', ask(client, 'good'))
     end
     local line = app:logs 'out of order'
-    assert.truthy(line:find('ERROR', 1, true) and line:find('reactor#0', 1, true), line)
+    assert.truthy(line:find 'ERROR %d+ reactor#[01] ', line)
     assert.equal(1, app:log_count 'dispatch_func failed')
     assert.equal('3', ask(client, 'count'))
   end)
@@ -286,9 +286,17 @@ describe('dispatch_func', function()
         local app = boot(func, 'worker_num = 2', [[
           server:on('receive', function(s, fd, _, data) s:send(fd, #data .. '\n') end)
         ]])
-        local client = app:connect()
-        client:send(packet)
-        assert.equal(#packet, tonumber(client:line()))
+        local client, whole = app:connect(), false
+        for _ = 1, 20 do -- the system may deliver it in two parts
+          client:send(packet)
+          local got, parts = 0, 0
+          while got < #packet do
+            got, parts = got + tonumber(client:line()), parts + 1
+          end
+          whole = parts == 1
+          if whole then break end
+        end
+        assert.is_true(whole)
         app:logs('got\t8180\t' .. packet:sub(1, 8180))
         assert.equal(0, app:log_count(packet:sub(1, 8181)))
       end
