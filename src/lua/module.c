@@ -1,15 +1,19 @@
 /* module.c: luaopen_srvlua_core, the C part of `require 'srvlua'`; registration; objects. See binding.h. */
+#include <stdio.h>
 #include <string.h>
 
+#include "lua/atomic.h"
 #include "lua/connections.h"
 #include "lua/constants.h"
 #include "lua/coroutine.h"
 #include "lua/errors.h"
+#include "lua/lock.h"
 #include "lua/port.h"
 #include "lua/server.h"
 #include "lua/socket.h"
 #include "lua/stack.h"
 #include "lua/system.h"
+#include "lua/table.h"
 #include "lua/timer.h"
 
 SRVLUA_API int luaopen_srvlua_core(lua_State *L);
@@ -21,6 +25,36 @@ void sv_lua_register(lua_State *L, struct sv_lua *lua, const struct sv_lua_funct
         lua_pushcclosure(L, rows->server_method ? sv_lua_call_server_method : rows->function, 2);
         lua_setfield(L, -2, rows->name);
     }
+}
+
+void sv_lua_new_metatable(lua_State *L, struct sv_lua *lua, const char *name, const struct sv_lua_function *metamethods,
+                          const struct sv_lua_function *methods) {
+    luaL_newmetatable(L, name);
+    sv_lua_register(L, lua, metamethods);
+    lua_newtable(L);
+    sv_lua_register(L, lua, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pushstring(L, name);
+    lua_setfield(L, -2, "__metatable");
+}
+
+void sv_lua_push_class(lua_State *L, struct sv_lua *lua, const struct sv_lua_function *constructor) {
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushlightuserdata(L, (void *)constructor);
+    lua_pushlightuserdata(L, lua);
+    lua_pushcclosure(L, constructor->function, 2);
+    lua_setfield(L, -2, "__call");
+    lua_setmetatable(L, -2);
+}
+
+void sv_lua_refuse_while_running(lua_State *L, const struct sv_lua *lua, const char *what) {
+    struct srvlua_status status = {.code = SRVLUA_ERROR_WRONG_OPERATION};
+
+    if (!lua->is_running)
+        return;
+    snprintf(status.message, sizeof status.message, "%s of a running server's process would be that process's own", what);
+    sv_lua_raise(L, &status);
 }
 
 void *sv_lua_to_object(lua_State *L, int index, const struct sv_lua_kind *kind) {
@@ -79,11 +113,14 @@ static struct sv_lua *new_state(lua_State *L) {
     sv_lua_socket_open(L, lua);
     sv_lua_port_open(L, lua);
     sv_lua_server_open(L, lua);
+    sv_lua_table_open(L, lua);
+    sv_lua_atomic_open(L, lua);
+    sv_lua_lock_open(L, lua);
     sv_lua_wrap_exit(L, lua);
     return lua;
 }
 
-/* -> table: Server, Timer, constants, version, version_id and the functions of runtime.md 1 and 9 */
+/* -> table: Server, Timer, Table, Atomic, Lock, constants, version, version_id and the functions of runtime.md 1 and 9 */
 int luaopen_srvlua_core(lua_State *L) {
     static const struct sv_lua_function functions[] = {
         SV_LUA_FUNCTION("sleep", sv_lua_sleep),
@@ -102,6 +139,12 @@ int luaopen_srvlua_core(lua_State *L) {
     lua_setfield(L, -2, "Server");
     sv_lua_push_timer_module(L, lua);
     lua_setfield(L, -2, "Timer");
+    sv_lua_push_table_class(L, lua);
+    lua_setfield(L, -2, "Table");
+    sv_lua_push_atomic_class(L, lua);
+    lua_setfield(L, -2, "Atomic");
+    sv_lua_push_lock_class(L, lua);
+    lua_setfield(L, -2, "Lock");
     sv_lua_push_constants(L);
     lua_setfield(L, -2, "constants");
     lua_pushliteral(L, SRVLUA_VERSION);

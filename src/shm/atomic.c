@@ -1,5 +1,5 @@
-/* atomic.c: numbers that processes share (srvlua_atomic in srvlua.h). Every change is one instruction: a process that dies leaves
- * nothing behind. runs in: any process, any thread. */
+/* atomic.c: numbers that processes share (srvlua_atomic in srvlua.h). Every change is one instruction: a process that
+ * dies leaves nothing behind. runs in: any process, any thread. */
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
@@ -30,8 +30,9 @@ srvlua_atomic *srvlua_atomic_new(int is_long, int64_t value, struct srvlua_statu
         return NULL;
     }
     srvlua_atomic *atomic = calloc(1, sizeof *atomic);
-    void *memory = atomic ? mmap(NULL, sizeof *atomic->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)
-                          : MAP_FAILED;
+    void *memory = MAP_FAILED;
+    if (atomic)
+        memory = mmap(NULL, sizeof *atomic->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
         sv_fail(status, SRVLUA_ERROR_MALLOC_FAIL, "no memory for a shared number");
         free(atomic);

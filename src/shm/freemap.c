@@ -41,7 +41,8 @@ static void note_full(const struct sv_freemap *map, int level, uint64_t bit) {
         atomic_fetch_and(&map->words[level][bit >> 6], ~mask);
 }
 
-static int64_t find_below(const struct sv_freemap *map, int level, uint64_t word, sv_freemap_claim claim, void *context) {
+static int64_t find_below(const struct sv_freemap *map, int level, uint64_t word, sv_freemap_claim claim,
+                          void *context) {
     uint64_t open = ~atomic_load(&map->words[level][word]) & valid_bits(map, level, word);
     for (; open; open &= open - 1) {
         uint64_t bit = word * 64 + (uint64_t)__builtin_ctzll(open);

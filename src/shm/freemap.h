@@ -1,8 +1,10 @@
-/* freemap.h: which of a number of places are free, in shared memory; finds a free one in a few steps however many there are.
+/* freemap.h: which of a number of places are free, in shared memory; finds a free one in a few steps however many there
+ * are.
  *
- * The lowest level has one bit for each place: 1 = taken. It is the truth, and is changed by who holds the place's lock. A bit
- * above says that the 64 bits below it are all 1. It is a hint: one that says "full" wrongly can be left by a process that
- * died (then sv_freemap_forget() helps), all others are put right by who finds them. Fresh memory, all zero, is a map of free places.
+ * The lowest level has one bit for each place: 1 = taken. It is the truth, and is changed by who holds the place's
+ * lock. A bit above says that the 64 bits below it are all 1. It is a hint: one that says "full" wrongly can be left by
+ * a process that died (then sv_freemap_forget() helps), all others are put right by who finds them. Fresh memory, all
+ * zero, is a map of free places.
  * runs in: any process, any thread. No locks, no system calls. */
 #ifndef SV_SHM_FREEMAP_H
 #define SV_SHM_FREEMAP_H

@@ -1,14 +1,15 @@
 /* lock.c: locks that processes share (srvlua_lock in srvlua.h); their holder may die.
  *
  * `writer` is the owner word (owner.h) of who holds the lock alone. Readers of a RWLOCK are counted in a place for each
- * process. A reader counts itself, then looks for a writer; a writer takes its word, then looks for readers; each steps back
- * if it sees the other, so that at least one of them does. The counts of a dead process are dropped by who finds them.
+ * process. A reader counts itself, then looks for a writer; a writer takes its word, then looks for readers; each steps
+ * back if it sees the other, so that at least one of them does. The counts of a dead process are dropped by who finds
+ * them.
  *
  * A waiting writer is counted, too; readers who find one wait. `is_wanted` spares them the search: it is set by every
  * waiting writer and cleared by a reader that finds none.
  *
- * Who waits sleeps on `turn`, which changes with every release. It is woken up if it has said that it sleeps; it looks again
- * after 10 ms whatever happens, and then also whether the holder is alive: the dead wake nobody.
+ * Who waits sleeps on `turn`, which changes with every release. It is woken up if it has said that it sleeps; it looks
+ * again after 10 ms whatever happens, and then also whether the holder is alive: the dead wake nobody.
  * runs in: any process, any thread. Lock and unlock make no system call where nobody waits. */
 #include <errno.h>
 #include <stdlib.h>
@@ -164,8 +165,11 @@ static int try_write(const srvlua_lock *lock, bool looks_for_dead) {
     if (taken == SV_NOT_TAKEN)
         return -EBUSY;
     atomic_thread_fence(memory_order_seq_cst);
-    for (int spin = 0; lock->type == SRVLUA_RWLOCK && is_anyone(lock, true, spin == BRIEF_SPINS && looks_for_dead); spin++) {
-        if (spin == BRIEF_SPINS) {
+    for (int spin = 0; lock->type == SRVLUA_RWLOCK; spin++) {
+        bool is_last = spin == BRIEF_SPINS;
+        if (!is_anyone(lock, true, is_last && looks_for_dead))
+            break;
+        if (is_last) {
             give_writer(shared); /* a writer that died had not got further than this */
             return -EBUSY;
         }
@@ -198,7 +202,8 @@ static bool is_closed_to_readers(const srvlua_lock *lock, bool looks_for_dead, b
     return true;
 }
 
-/* The same for a reader; also -EAGAIN. `is_nested`: this process reads already and cannot wait for a writer that waits for it. */
+/* The same for a reader; also -EAGAIN. `is_nested`: this process reads already and cannot wait for a writer that waits
+ * for it. */
 static int try_read(const srvlua_lock *lock, bool looks_for_dead, bool is_nested) {
     struct process *own = find_own_place(lock, true);
     bool was_abandoned = false;

@@ -1,11 +1,11 @@
 /* owner.h: words in shared memory that say which process holds something, so that nothing stays held by the dead.
  *
- * A word is 0 (free) or the id of a process: its pid and when it started, so that a pid that was used again is not taken for
- * its first bearer. Whoever finds a word taken for longer than it should be looks whether that process lives, and takes the
- * word over if it does not; what the word protects may be half done then, and the taker is told so.
+ * A word is 0 (free) or the id of a process: its pid and when it started, so that a pid that was used again is not
+ * taken for its first bearer. Whoever finds a word taken for longer than it should be looks whether that process lives,
+ * and takes the word over if it does not; what the word protects may be half done then, and the taker is told so.
  *
- * Where /proc cannot be read (after chroot) the pid alone decides. Taking a free word and giving it back makes no system call.
- * The threads of a process have one id: a word that one of them holds is only waited for by the others.
+ * Where /proc cannot be read (after chroot) the pid alone decides. Taking a free word and giving it back makes no
+ * system call. The threads of a process have one id: a word that one of them holds is only waited for by the others.
  * runs in: any process, any thread. */
 #ifndef SV_SHM_OWNER_H
 #define SV_SHM_OWNER_H

@@ -204,8 +204,8 @@ static int fail_full(const srvlua_table *table, struct srvlua_status *status) {
     return sv_fail(status, SRVLUA_ERROR_MALLOC_FAIL, "the table of %lld rows is full", (long long)table->size);
 }
 
-int srvlua_table_set(srvlua_table *table, const void *key, size_t key_length, const struct srvlua_cell *cells, size_t count,
-                     struct srvlua_status *status) {
+int srvlua_table_set(srvlua_table *table, const void *key, size_t key_length, const struct srvlua_cell *cells,
+                     size_t count, struct srvlua_status *status) {
     struct sv_key wanted;
     int result = check_key(table, key, key_length, &wanted, status);
     if (result == 0)
@@ -347,7 +347,8 @@ void srvlua_table_walk_begin(srvlua_table *table, struct srvlua_table_walk *walk
 }
 
 /* Copies key and row of a place, at one version. True if there is one that is older than the walk. */
-static bool read_place(const srvlua_table *table, struct sv_row *row, uint64_t epoch, uint64_t *words, uint64_t *image) {
+static bool read_place(const srvlua_table *table, struct sv_row *row, uint64_t epoch, uint64_t *words,
+                       uint64_t *image) {
     for (int reads = 0;; reads++) {
         bool is_owner = reads >= READS_BEFORE_LOCKING && sv_owner_try(&row->owner, sv_self_id(&table->self));
         uint64_t version, birth = 0;

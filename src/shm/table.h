@@ -1,30 +1,31 @@
-/* table.h: the inside of srvlua_table: rows of fixed columns by key, shared by processes that may die at any instruction.
+/* table.h: the inside of srvlua_table: rows of fixed columns by key, shared by processes that may die at any
+ * instruction.
  *
- * Files: table.c      definition, and the operations of srvlua.h
- *        table_row.c  what is in a row: reading and changing its columns
+ * Files: table.c        definition, and the operations of srvlua.h
+ *        table_row.c    what is in a row: reading and changing its columns
  *        table_index.c  which rows there are: finding, inserting and deleting, and putting right what the dead left
  *
  * A table is one mapping: head | lanes | free map | buckets | rows. A row lives in one place from its insertion to its
  * deletion, so a walk over the places meets it exactly once.
  *
- *   bucket ──► row ──► row ──► 0     chains of places; links carry a counter, so that a place that was used again meanwhile
- *                                    is noticed, and a mark: this row is leaving. Anyone who meets a marked row unlinks it.
+ *   bucket ──► row ──► row ──► 0     chains of places; links carry a counter, so that a place that was used again
+ *                                    is noticed, and a mark: this row is leaving. Who meets a marked row unlinks it.
  *
- * Row     Two images of the columns; `version` says which one counts, and whether the row is there at all. A change is written
- *         to the other image and takes effect with the store of `version`; so it is whole or has not happened. Readers take no
- *         lock: they copy, and look whether the version is still the same.
- * Owner   Writers of a row exclude each other by its owner word (owner.h). One that takes it from a dead process puts the row
- *         right first (recover). Nothing else waits for a writer that was stopped.
+ * Row     Two images of the columns; `version` says which one counts, and whether the row is there at all. A change is
+ *         written to the other image and takes effect with the store of `version`; so it is whole or has not happened.
+ *         Readers take no lock: they copy, and look whether the version is still the same.
+ * Owner   Writers of a row exclude each other by its owner word (owner.h). One that takes it from a dead process puts
+ *         the row right first (recover). Nothing else waits for a writer that was stopped.
  *
  *            claimed: locked, nobody finds it     linked: found, not there yet     live
  *   blank ──────────────────────────────────────► ───────────────────────────────► ───────┐ version store
  *     ▲                                                                                   │
  *     └────────────── retired: marked, unlinked, its bit cleared ◄────────────────────────┘ version store
  *
- * Lane    Inserting and deleting also hold one of the lanes. It names the place that is being worked on, so that the next
- *         holder can finish for one that died, and it keeps its share of the number of rows: `word` is count and place in one,
- *         and while it names a place, the version of that row decides whether the change counts. So the sum over the lanes is right at
- *         any instant, whoever died where.
+ * Lane    Inserting and deleting also hold one of the lanes. It names the place that is being worked on, so that the
+ *         next holder can finish for one that died, and it keeps its share of the number of rows: `word` is count and
+ *         place in one, and while it names a place, the version of that row decides whether the change counts. So the
+ *         sum over the lanes is right at any instant, whoever died where.
  *
  * Lock order: row, then lane. A lane's holder takes a second row only by trying.
  * runs in: any process, any thread that has the table, after srvlua_table_create(). */
@@ -58,7 +59,7 @@ struct sv_row { /* shared */
 struct sv_lane { /* shared; written by its holder unless said otherwise */
     _Alignas(SV_CACHE_LINE) _Atomic uint64_t owner;
     _Atomic uint64_t sequence; /* changes begun */
-    _Atomic uint64_t word;     /* rows << 32 | place + 1 of the row whose change has begun; also: who recovers that row */
+    _Atomic uint64_t word;     /* rows << 32 | place + 1 of the row whose change has begun; also: its recoverer */
     _Atomic uint64_t expected; /* that row's version when the change has happened */
     _Atomic int32_t change;    /* what it adds to rows */
     _Atomic uint32_t place;    /* + 1: being inserted or deleted; 0 = none */
@@ -123,10 +124,10 @@ bool sv_row_has_key(struct sv_row *row, const struct sv_key *key);
 
 enum sv_read { SV_READ_NOTHING, SV_READ_ROW, SV_READ_AGAIN /* it changed meanwhile */ };
 
-/* Copies the row, or only `column` if that is >= 0, into `image` (NULL: only looks). With `key` it must be that key's; `version`
- * (may be NULL) is the one that was read. */
-enum sv_read sv_row_read(const srvlua_table *table, struct sv_row *row, const struct sv_key *key, int column, uint64_t *image,
-                         uint64_t *version);
+/* Copies the row, or only `column` if that is >= 0, into `image` (NULL: only looks). With `key` it must be that key's;
+ * `version` (may be NULL) is the one that was read. */
+enum sv_read sv_row_read(const srvlua_table *table, struct sv_row *row, const struct sv_key *key, int column,
+                         uint64_t *image, uint64_t *version);
 
 /* The rest is for the row's owner. Both take effect by their last store, whole. */
 

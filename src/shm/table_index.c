@@ -1,8 +1,9 @@
 /* table_index.c: which rows a table has: chains, places, lanes, and what to do after a death; see table.h.
  *
- * Chains are lists without locks, after Harris and Michael: a row is taken out by marking its own link, so that nobody links
- * behind it any more, and then by unlinking it, which anyone may do. Rows are linked at the front only, so that one
- * compare-and-swap of the bucket also proves that no row with the same key was linked since the chain was searched. */
+ * Chains are lists without locks, after Harris and Michael: a row is taken out by marking its own link, so that nobody
+ * links behind it any more, and then by unlinking it, which anyone may do. Rows are linked at the front only, so that
+ * one compare-and-swap of the bucket also proves that no row with the same key was linked since the chain was searched.
+ * */
 #include "shm/table.h"
 
 #include <errno.h>
@@ -14,7 +15,8 @@
 
 /* ---------------------------------------------------------------------------------------------------------- links */
 
-/* counter << 33 | place + 1 << 1 | mark. The counter grows with every change of a link, also when its place is used again. */
+/* counter << 33 | place + 1 << 1 | mark. The counter grows with every change of a link, also when its place is used
+ * again. */
 static uint64_t make_link(uint64_t next, uint64_t mark, uint64_t previous) {
     return ((previous >> 33) + 1) << 33 | next << 1 | mark;
 }
@@ -31,10 +33,11 @@ static _Atomic uint64_t *bucket_of(const srvlua_table *table, uint64_t hash) {
     return &table->buckets[hash & table->bucket_mask];
 }
 
-/* Searches the bucket's chain for the key, unlinking what is marked; without key it only does that, to the chain's end. *first
- * is the bucket as it was when the search began, *passed (may be NULL) how many rows were passed. Place or NO_PLACE. */
-static int64_t search_chain(const srvlua_table *table, _Atomic uint64_t *bucket, const struct sv_key *key, uint64_t *first,
-                            uint64_t *passed) {
+/* Searches the bucket's chain for the key, unlinking what is marked; without key it only does that, to the chain's end.
+ * *first is the bucket as it was when the search began, *passed (may be NULL) how many rows were passed. Place or
+ * NO_PLACE. */
+static int64_t search_chain(const srvlua_table *table, _Atomic uint64_t *bucket, const struct sv_key *key,
+                            uint64_t *first, uint64_t *passed) {
     _Atomic uint64_t *previous;
     uint64_t link, count;
 again:
@@ -58,7 +61,8 @@ again:
             continue;
         }
         if (key && sv_row_has_key(row, key)) {
-            /* A key that was read while the link stood still is that of a row in this chain, not of the place's next row. */
+            /* A key that was read while the link stood still is that of a row in this chain, not of the place's next
+             * row. */
             if (atomic_load(&row->next) != next)
                 goto again;
             if (passed)
@@ -111,7 +115,8 @@ static uint32_t word_rows(uint64_t word) { return (uint32_t)(word >> 32); }
 
 static uint64_t word_place(uint64_t word) { return word & UINT32_MAX; } /* + 1 */
 
-/* What the lane adds to the number of rows: with the change that has begun, if the row's version says that it has happened. */
+/* What the lane adds to the number of rows: with the change that has begun, if the row's version says that it has
+ * happened. */
 static uint32_t rows_of_lane(const srvlua_table *table, struct sv_lane *lane) {
     for (;;) {
         uint64_t sequence = atomic_load_explicit(&lane->sequence, memory_order_acquire);
@@ -160,8 +165,8 @@ static void change_life(struct sv_lane *lane, uint64_t place, struct sv_row *row
     atomic_store_explicit(&lane->word, make_word(rows + (uint32_t)change, 0), memory_order_release);
 }
 
-/* Puts a row right that was taken over from a dead process: ends the change that a lane has begun with it, and moves its
- * version on, for the dead may have changed a word in place without saying so. */
+/* Puts a row right that was taken over from a dead process: ends the change that a lane has begun with it, and moves
+ * its version on, for the dead may have changed a word in place without saying so. */
 static void recover_row(const srvlua_table *table, uint64_t place) {
     struct sv_row *row = sv_table_row(table, place);
     for (int i = 0; i < SV_TABLE_LANES; i++) {
@@ -193,8 +198,8 @@ static bool repair_lane(const srvlua_table *table, struct sv_lane *lane, uint64_
     return true;
 }
 
-/* A lane for work on a row that the caller owns. Lanes are held for less than a microsecond, unless their holder was stopped
- * or died: the dead are looked for when no lane is free. */
+/* A lane for work on a row that the caller owns. Lanes are held for less than a microsecond, unless their holder was
+ * stopped or died: the dead are looked for when no lane is free. */
 static struct sv_lane *enter_lane(const srvlua_table *table, uint64_t hash, uint64_t place) {
     uint64_t me = sv_self_id(&table->self);
     for (unsigned turn = 0;; turn++) {
@@ -251,8 +256,8 @@ static int64_t take_place(const srvlua_table *table) {
     int64_t place = sv_freemap_find(&table->taken, claim_place, &claim);
     if (place >= 0 || sv_table_count(table) >= table->size)
         return place;
-    /* Fewer rows than there should be room for: the dead hold places, or left hints that are wrong, or many rows are being made
-     * at this moment. (What the dead hold in lanes is less than there is to spare.) */
+    /* Fewer rows than there should be room for: the dead hold places, or left hints that are wrong, or many rows are
+     * being made at this moment. (What the dead hold in lanes is less than there is to spare.) */
     claim.looks_for_dead = true;
     for (unsigned turn = 0; turn < 20 && sv_table_count(table) < table->size; turn++) {
         sv_freemap_forget(&table->taken);
@@ -287,7 +292,8 @@ static bool link_row(const srvlua_table *table, struct sv_lane *lane, uint64_t p
     return true;
 }
 
-int sv_table_insert(const srvlua_table *table, const struct sv_key *key, const struct srvlua_cell *cells, size_t count) {
+int sv_table_insert(const srvlua_table *table, const struct sv_key *key, const struct srvlua_cell *cells,
+                    size_t count) {
     int64_t found = take_place(table);
     if (found < 0)
         return -SRVLUA_ERROR_MALLOC_FAIL;

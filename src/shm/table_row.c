@@ -1,7 +1,8 @@
 /* table_row.c: what is in a row of a table; see table.h.
  *
- * Shared words are loaded and stored one by one without ordering; the version orders them. A reader that saw a word of a
- * later change also sees, behind its fence, the version before that change: the writer's release fence comes between the two. */
+ * Shared words are loaded and stored one by one without ordering; the version orders them. A reader that saw a word of
+ * a later change also sees, behind its fence, the version before that change: the writer's release fence comes between
+ * the two. */
 #include "shm/table.h"
 
 #include <string.h>
@@ -39,8 +40,8 @@ static void read_column(const struct sv_column *column, _Atomic uint64_t *from, 
         to[i] = get_word(&from[i]);
 }
 
-enum sv_read sv_row_read(const srvlua_table *table, struct sv_row *row, const struct sv_key *key, int column, uint64_t *image,
-                         uint64_t *version) {
+enum sv_read sv_row_read(const srvlua_table *table, struct sv_row *row, const struct sv_key *key, int column,
+                         uint64_t *image, uint64_t *version) {
     uint64_t before = atomic_load_explicit(&row->version, memory_order_acquire);
     if (!(before & SV_ROW_LIVE))
         return SV_READ_NOTHING;
@@ -116,8 +117,8 @@ static void set_version(struct sv_row *row, uint64_t version) {
     atomic_store_explicit(&row->version, version, memory_order_release);
 }
 
-/* A single word is whole by itself: it is changed in place. The version changes all the same, so that nobody reads one word
- * from before this change and another from after the next. */
+/* A single word is whole by itself: it is changed in place. The version changes all the same, so that nobody reads one
+ * word from before this change and another from after the next. */
 static void update_in_place(const srvlua_table *table, struct sv_row *row, const struct srvlua_cell *cell) {
     uint64_t version = version_of(row);
     atomic_thread_fence(memory_order_release);

@@ -5,6 +5,9 @@
 ---@class srvlua
 ---@field Server srvlua.ServerClass
 ---@field Timer srvlua.Timer
+---@field Table srvlua.TableClass
+---@field Atomic srvlua.AtomicClass
+---@field Lock srvlua.LockClass
 ---@field version string like '0.1.0'
 ---@field version_id integer major * 10000 + minor * 100 + patch
 ---@field BASE integer
@@ -70,6 +73,9 @@
 ---@field LOG_WARNING integer
 ---@field LOG_ERROR integer
 ---@field LOG_NONE integer
+---@field RWLOCK integer
+---@field MUTEX integer
+---@field SPINLOCK integer
 ---@field SOL_SOCKET integer
 ---@field SO_BINDTODEVICE integer
 ---@field SO_BROADCAST integer

@@ -1,0 +1,3 @@
+--- `require 'srvlua.Atomic'`: numbers that all processes share (C part: srvlua.core).
+
+return require('srvlua.core').Atomic
