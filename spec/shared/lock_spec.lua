@@ -22,7 +22,8 @@ describe('a shared lock', function()
       emit('kinds', srvlua.RWLOCK, srvlua.MUTEX, srvlua.SPINLOCK, srvlua.Lock.MUTEX, srvlua.Lock.SPINLOCK)
       local mutex = srvlua.Lock()
       emit('raised', (pcall(srvlua.Lock, 99)), (pcall(srvlua.Lock, 2)), (pcall(srvlua.Lock, 4)),
-        (pcall(mutex.lockRead, mutex)), (pcall(mutex.trylockRead, mutex)), (pcall(mutex.lock, mutex, 'x')), (pcall(mutex.lock)), mutex:trylock())
+        (pcall(mutex.lockRead, mutex)), (pcall(mutex.trylockRead, mutex)),
+        (pcall(mutex.lock, mutex, 'x')), (pcall(mutex.lock)), mutex:trylock())
     ]], { start = false })
     for _ = 1, 3 do
       app:expect('free', false, 'string', 1)

@@ -35,8 +35,7 @@ static struct table *check_table(lua_State *L) {
 
 /* ------------------------------------------------------------------------------------------------------------- rows */
 
-/* Memory for a copy of a row, to be given back with give_row(). An error in between, which is want of memory, loses it.
- * */
+/* Memory for a copy of a row, to be given back with give_row(). An error in between (want of memory) loses it. */
 static void *take_row(lua_State *L, struct table *self) {
     void *row = self->row;
 

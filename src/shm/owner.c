@@ -66,8 +66,7 @@ static uint64_t make_id(pid_t pid, uint64_t start) {
     return (start & ((UINT64_C(1) << START_BITS) - 1)) << PID_BITS | (uint64_t)pid;
 }
 
-/* Of the calling process. Without a start if /proc is not about this process's pids: others could not check it there.
- * */
+/* Of the calling process. Without a start if /proc is not about this process's pids: others could not check it there. */
 static uint64_t find_id(void) {
     struct process_state own, by_pid;
     pid_t pid = getpid();

@@ -2,8 +2,7 @@
  *
  * Chains are lists without locks, after Harris and Michael: a row is taken out by marking its own link, so that nobody
  * links behind it any more, and then by unlinking it, which anyone may do. Rows are linked at the front only, so that
- * one compare-and-swap of the bucket also proves that no row with the same key was linked since the chain was searched.
- * */
+ * one compare-and-swap of the bucket also proves that no row with the same key was linked since the search. */
 #include "shm/table.h"
 
 #include <errno.h>
