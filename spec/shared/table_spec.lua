@@ -89,8 +89,8 @@ describe('a table', function()
     for _, text in ipairs { "column 'x' takes a number, got string", "'n' takes an integer of 64 bits, got 1.5",
       "'n' takes an integer of 64 bits, got 9.2", "'n' takes an integer of 64 bits, got cdata",
       "'x' takes a number, got cdata", "'s' takes a string, got 5",
-      "bad argument #2 to 'set' (there is no column 'other'", 'names of columns are strings', 'table expected, got string',
-      "column 's' is a string", 'got 0.5',
+      "bad argument #2 to 'set' (there is no column 'other'", 'names of columns are strings',
+      'table expected, got string', "column 's' is a string", 'got 0.5',
       "bad argument #2 to 'get' (there is no column 'other'" } do
       local _, message = app:expect('raised', false)
       assert.truthy(message:find(text, 1, true), message)
@@ -271,6 +271,7 @@ describe('a table', function()
           end
         end)
         server:on('workerStart', function(_, id) emit('worker', id, srvlua.getpid(), rows:incr('starts', 'n')) end)
+        server:on('afterReload', function() emit 'reloaded' end)
         run(server)
         emit('after', rows:get('requests', 'n'), rows:get('starts', 'n'))
       ]])
@@ -283,6 +284,7 @@ describe('a table', function()
       app:expect('worker', 0)
       local _, pid = app:expect('worker', 1)
       assert.truthy(first)
+      app:expect 'reloaded'
       support.kill(pid, 'KILL')
       app:expect('worker', 1)
       client = app:connect()
