@@ -201,9 +201,10 @@ struct srvlua_event_data {
     int64_t fd;            /* connection events: session id */
     int reactor_id;        /* connect, receive, close: reactor (BASE: worker); close: -1 = closed by the server */
     srvlua_port *port;     /* connection and packet events */
-    const void *data;      /* receive, packet */
+    const void *data;      /* receive, packet, task, finish, pipeMessage */
     size_t length;         /* bytes at data */
-    double dispatch_time;  /* receive, packet: when the data was read, seconds since the epoch; 0 else */
+    double dispatch_time;  /* receive, packet: when the data was read; task, pipeMessage: when it was sent; finish: when the
+                            * result was; seconds since the epoch; 0 else */
     const char *address;   /* packet: sender's IP text, or unix path ("" if unbound) */
     int peer_port;         /* packet: sender's port; -1 for unix */
     int server_socket;     /* packet: descriptor of the listener, for srvlua_sendto */
@@ -213,6 +214,10 @@ struct srvlua_event_data {
     int exit_code;         /* workerError: 0..255 */
     int signal;            /* workerError: signal that ended it, or 0 */
     int ok;                /* afterReload: 0 = at least one new process failed */
+    int64_t task_id;       /* task, finish */
+    int source_worker_id;  /* task, pipeMessage: who sent it; -1: master or manager */
+    int task_worker_id;    /* finish: process number of the task worker */
+    int flags;             /* task, finish, pipeMessage: enum srvlua_task_flag */
 };
 
 /* Returns 0, or nonzero if the callback failed with an error that it could not handle; that is counted in stats() and
@@ -398,6 +403,117 @@ SRVLUA_API int srvlua_get_client_list(srvlua_server *server, int64_t start_fd, i
 SRVLUA_API int64_t srvlua_get_client_ids(srvlua_server *server, const srvlua_port *port, int64_t **ids,
                                          struct srvlua_status *status);
 
+/* ---------------------------------------------------------------------------------------------- tasks and messages
+ *
+ * Data are bytes; what they mean is the caller's business. SRVLUA_TASK_SERIALIZE travels along: a language binding marks with
+ * it what it has to decode. Any length. Ids are unique in the process that sent the task; with its process number, in the server. */
+
+enum srvlua_task_flag {
+    SRVLUA_TASK_TMPFILE = 1,   /* the data lie in a file (message queues only) */
+    SRVLUA_TASK_SERIALIZE = 2,
+    SRVLUA_TASK_NONBLOCK = 4,  /* asked for without waiting for the result */
+    SRVLUA_TASK_CALLBACK = 8,  /* results go to a callback of their own, not to the finish event */
+    SRVLUA_TASK_WAITALL = 16,  /* for the binding: of taskWaitMulti */
+    SRVLUA_TASK_COROUTINE = 32, /* for the binding: a coroutine waits */
+    SRVLUA_TASK_PEEK = 64,
+    SRVLUA_TASK_NOREPLY = 128  /* one-way: from master, manager, user process */
+};
+
+struct srvlua_task_result {
+    int code; /* 0; or 2003: nothing came in time */
+    int64_t task_id;
+    int task_worker_id;   /* process number */
+    double dispatch_time; /* when the result was sent, seconds since the epoch */
+    int flags;
+    const void *data; /* valid during the call only */
+    size_t length;
+};
+/* Returns 0, or nonzero for an unhandled error (as srvlua_callback). */
+typedef int (*srvlua_task_callback)(srvlua_server *server, const struct srvlua_task_result *result, void *user_data);
+
+struct srvlua_task_options {
+    int dst;     /* task worker 0..task_worker_num-1; negative: whoever is idle first */
+    int flags;   /* SERIALIZE, and what the caller wants to travel along; NONBLOCK etc. are set by srvlua_task() */
+    int may_wait; /* 1: waits for room in the calling thread; 0: -11 where it would wait */
+    srvlua_task_callback callback; /* called once, with the first result; NULL: the finish event */
+    void *user_data;
+    double timeout; /* seconds until the callback gets code 2003; <= 0: never */
+};
+
+/* Gives a task to a task worker (methods.md 9). Returns its id. -507: no task workers; -509: this process may not; -505: dst;
+ * -2002: could not be delivered; -11: see may_wait. Event worker; master, manager and user processes one-way, without callback. */
+SRVLUA_API int64_t srvlua_task(srvlua_server *server, const void *data, size_t length, const struct srvlua_task_options *options,
+                               struct srvlua_status *status);
+/* After -11: asks to be called back once, with code 0, when it is worth trying again, or 9003 when the process leaves. Event worker. */
+SRVLUA_API int srvlua_wait_for_task_room(srvlua_server *server, int dst, srvlua_output_callback callback, void *user_data,
+                                         struct srvlua_status *status);
+/* Nobody waits for that task's result any more: its callback is not called, the result is logged as expired. Event worker. */
+SRVLUA_API void srvlua_task_forget(srvlua_server *server, int64_t task_id);
+/* Takes in what comes for this process, results of tasks at once and all else after the running callback, until is_done() says so
+ * or `timeout` seconds (<= 0: no limit) are over. 0, -110, or -9003 when the process was told to leave at once. Event worker. */
+SRVLUA_API int srvlua_wait_until(srvlua_server *server, int (*is_done)(void *user_data), void *user_data, double timeout,
+                                 struct srvlua_status *status);
+
+/* A task that runs, as the task callback knows it: copied from its event data. */
+struct srvlua_task_origin {
+    int64_t task_id;
+    int source_worker_id;
+    int flags;
+    uint64_t reserved; /* which life of the source */
+};
+/* The task of the running callback. -509: none runs here. Task worker, in the task callback (not later). */
+SRVLUA_API int srvlua_get_task_origin(srvlua_server *server, struct srvlua_task_origin *origin, struct srvlua_status *status);
+/* Sends a result to the worker that gave the task. flags: SERIALIZE. -507: one-way; -9014: no room for 10 s; -509. Task worker. */
+SRVLUA_API int srvlua_task_finish(srvlua_server *server, const struct srvlua_task_origin *origin, const void *data, size_t length,
+                                  int flags, struct srvlua_status *status);
+/* A task's callback has returned, but the task goes on (a binding's coroutine): it counts as running until the token is given back.
+ * -1: no task runs. Task worker. */
+SRVLUA_API int srvlua_suspend_task(srvlua_server *server);
+SRVLUA_API void srvlua_end_task(srvlua_server *server, int token);
+
+/* Sends a message to an event or task worker (methods.md 8); flags: SERIALIZE. -9015, -505, -9006, -509. Any running process. */
+SRVLUA_API int srvlua_send_message(srvlua_server *server, int worker_id, const void *data, size_t length, int flags,
+                                   struct srvlua_status *status);
+
+/* --------------------------------------------------------------------------------------------------- user processes */
+
+/* What a user process runs; returns its exit status. The loop of the process is srvlua_get_loop(); it turns only inside
+ * srvlua_run_loop() and srvlua_loop_turn(). */
+typedef int (*srvlua_process_main)(srvlua_server *server, int process_id, void *user_data);
+/* Adds a user process (methods.md 3 addProcess). Returns its position among them. Before start; else -509. */
+SRVLUA_API int srvlua_add_process(srvlua_server *server, srvlua_process_main main, void *user_data, struct srvlua_status *status);
+/* Process number of the calling process, user processes included; -1: master, manager, no server. */
+SRVLUA_API int srvlua_get_process_id(const srvlua_server *server);
+
+/* --------------------------------------------------------------------------------------------------------- commands */
+
+enum srvlua_command_type {
+    SRVLUA_COMMAND_MASTER = 2,
+    SRVLUA_COMMAND_REACTOR_THREAD = 4,
+    SRVLUA_COMMAND_EVENT_WORKER = 8,
+    SRVLUA_COMMAND_TASK_WORKER = 16,
+    SRVLUA_COMMAND_MANAGER = 32
+};
+struct srvlua_command_request {
+    const char *name;
+    const void *data;
+    size_t length;
+    int flags; /* SRVLUA_TASK_SERIALIZE */
+};
+/* Answers a request: calls srvlua_command_reply() once, before it returns. runs in: the process that is asked. */
+typedef void (*srvlua_command_handler)(srvlua_server *server, const struct srvlua_command_request *request, void *user_data);
+/* Before start. -505: name taken, types 0 or unknown; -507: REACTOR_THREAD; -509. */
+SRVLUA_API int srvlua_add_command(srvlua_server *server, const char *name, int types, srvlua_command_handler handler, void *user_data,
+                                  struct srvlua_status *status);
+/* In a handler: the answer. */
+SRVLUA_API void srvlua_command_reply(srvlua_server *server, const void *data, size_t length);
+/* code 0 and the answer, or 9003: the process that was asked is gone. Returns 0, or nonzero for an unhandled error. */
+typedef int (*srvlua_command_callback)(srvlua_server *server, int code, const void *data, size_t length, void *user_data);
+/* Asks a process (methods.md 11). The callback comes later, or before this returns. 0, or -509, -9012, -507, -505, -1202.
+ * Master (PROCESS), worker 0 (BASE). */
+SRVLUA_API int srvlua_command(srvlua_server *server, const struct srvlua_command_request *request, int64_t process_id, int process_type,
+                              srvlua_command_callback callback, void *user_data, struct srvlua_status *status);
+
 /* ------------------------------------------------------------------------------- functions that run in reactors */
 
 /* What a dispatcher is asked for. */
@@ -537,6 +653,43 @@ SRVLUA_API void srvlua_timer_get_stats(srvlua_loop *loop, struct srvlua_timer_st
 
 /* Runs callback(loop, 0, user_data) once, at the end of the current loop turn, in the order of the calls. */
 SRVLUA_API int srvlua_defer(srvlua_loop *loop, srvlua_timer_callback callback, void *user_data);
+
+/* A loop without a server, for scripts and child processes. NULL: no memory. */
+SRVLUA_API srvlua_loop *srvlua_loop_new(void);
+/* Ends it; the release functions of its timers run. In a forked child: only gives up the copy. NULL is fine. */
+SRVLUA_API void srvlua_loop_free(srvlua_loop *loop);
+/* Turns the loop once: waits for what comes next, at most timeout_ms (negative: as long as it takes). Not inside its callbacks. */
+SRVLUA_API void srvlua_loop_turn(srvlua_loop *loop, int timeout_ms);
+/* How often it has turned. */
+SRVLUA_API int64_t srvlua_loop_turns(const srvlua_loop *loop);
+/* Things that keep a process from leaving: users' timers, watches that are not in the background, deferred functions. */
+SRVLUA_API size_t srvlua_loop_pending(const srvlua_loop *loop);
+
+/* --- descriptors */
+
+enum srvlua_readiness { SRVLUA_READABLE = 1, SRVLUA_WRITABLE = 2 };
+typedef struct srvlua_watch srvlua_watch;
+/* `events`: what the descriptor is ready for, both at an error or hang-up. Returns 0, or nonzero for an unhandled error. */
+typedef int (*srvlua_watch_callback)(srvlua_loop *loop, int fd, int events, void *user_data);
+/* Watches a descriptor, which stays the caller's, for a set of events (0: none yet). NULL: no memory, or *status. A descriptor
+ * may be watched twice. */
+SRVLUA_API srvlua_watch *srvlua_watch_new(srvlua_loop *loop, int fd, int events, srvlua_watch_callback callback, void *user_data,
+                                          struct srvlua_status *status);
+/* Changes the set. Legal in its callback. */
+SRVLUA_API void srvlua_watch_set(srvlua_watch *watch, int events);
+SRVLUA_API int srvlua_watch_get(const srvlua_watch *watch);
+/* 1: it keeps no process from leaving. */
+SRVLUA_API void srvlua_watch_set_background(srvlua_watch *watch, int is_background);
+/* Ends it; before the descriptor is closed. Legal in its callback, which is not called again; NULL is fine. */
+SRVLUA_API void srvlua_watch_free(srvlua_watch *watch);
+
+/* --- signals */
+
+/* Runs from the loop. Returns 0, or nonzero for an unhandled error. */
+typedef int (*srvlua_signal_callback)(srvlua_loop *loop, int signo, void *user_data);
+/* Handles a signal in the calling process, or (callback NULL) gives it back its default reaction. -509: the signal is the server's
+ * own in this process (events.md 11), or no handler may be set; -505: nothing to remove, no signal. */
+SRVLUA_API int srvlua_signal(srvlua_loop *loop, int signo, srvlua_signal_callback callback, void *user_data, struct srvlua_status *status);
 
 /* --------------------------------------------------------------------------------- shared memory for applications
  *
