@@ -37,6 +37,7 @@ struct sv_lua {
     struct sv_lua_server *server; /* the newest server that was not collected, or NULL */
     bool is_running;              /* start() of `server` was entered and has not returned */
     pid_t starter;                /* the process that called start() */
+    srvlua_loop *own_loop;        /* without a server: of srvlua.run or a child process, while it runs; NULL else */
 
     /* What this process is; learned at its first callback (callbacks.c). */
     enum srvlua_role role;

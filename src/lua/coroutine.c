@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -29,6 +31,25 @@ void sv_lua_coroutine_close(struct sv_lua *lua) {
         free(coroutine);
     }
     lua->idle_count = 0;
+}
+
+srvlua_loop *sv_lua_loop(const struct sv_lua *lua) {
+    if (lua->own_loop)
+        return lua->own_loop;
+    return lua->server ? srvlua_get_loop(lua->server->server) : NULL;
+}
+
+void sv_lua_log(const struct sv_lua *lua, enum srvlua_log_level level, const char *format, ...) {
+    char text[4096];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (lua->server)
+        srvlua_log(lua->server->server, level, "%s", text);
+    else
+        fprintf(stderr, "%s\n", text);
 }
 
 /* ------------------------------------------------------------------------------------------------------- the pool */
@@ -247,7 +268,7 @@ struct sv_lua_coroutine *sv_lua_suspendable(lua_State *L) {
     struct sv_lua *lua = sv_lua_of(L);
     struct sv_lua_coroutine *coroutine = lua->current;
 
-    if (!coroutine || coroutine->L != L || !srvlua_get_loop(lua->server->server))
+    if (!coroutine || coroutine->L != L || !sv_lua_loop(lua))
         return NULL;
     if (!lua_isyieldable(L))
         raise_cannot_suspend(L, lua);
@@ -298,7 +319,7 @@ int sv_lua_sleep(lua_State *L) {
         lua_pushboolean(L, 1);
         return 1;
     }
-    loop = srvlua_get_loop(lua->server->server);
+    loop = sv_lua_loop(lua);
     if (seconds > 0)
         result = srvlua_timer_add(loop, (int64_t)ceil(seconds * 1000), 0, wake_sleeper, coroutine, NULL);
     else

@@ -54,6 +54,11 @@ int sv_lua_suspend_with(lua_State *L, struct sv_lua_coroutine *coroutine, const 
  * Returns as sv_lua_run. */
 int sv_lua_resume(struct sv_lua_coroutine *coroutine, int count);
 
+/* The loop of this process: the server's, or one of its own without a server (srvlua.run, child processes); NULL: none. */
+srvlua_loop *sv_lua_loop(const struct sv_lua *lua);
+/* One line to the server's log; without a server, to stderr. */
+void sv_lua_log(const struct sv_lua *lua, enum srvlua_log_level level, const char *format, ...) SRVLUA_PRINTF(3, 4);
+
 /* srvlua.sleep(seconds) */
 int sv_lua_sleep(lua_State *L);
 
