@@ -73,6 +73,7 @@ struct sv_lua {
     int describe_ref;       /* message handler: error value -> text with traceback */
     int random_seed_ref;    /* math.randomseed as it was when the module was loaded */
     int pcall_ref, xpcall_ref;
+    int encode_ref, decode_ref; /* of string.buffer */
     int server_index_ref, server_newindex_ref, server_methods_ref; /* what metatables of servers are made of */
 };
 

@@ -9,6 +9,7 @@
 #include "lua/errors.h"
 #include "lua/lock.h"
 #include "lua/port.h"
+#include "lua/serialise.h"
 #include "lua/server.h"
 #include "lua/socket.h"
 #include "lua/stack.h"
@@ -109,6 +110,7 @@ static struct sv_lua *new_state(lua_State *L) {
     lua_pop(L, 1);
     sv_lua_coroutine_open(L, lua);
     sv_lua_stack_open(L, lua);
+    sv_lua_serialise_open(L, lua);
     sv_lua_connections_open(L, lua);
     sv_lua_socket_open(L, lua);
     sv_lua_port_open(L, lua);
