@@ -654,9 +654,14 @@ SRVLUA_API void srvlua_timer_get_stats(srvlua_loop *loop, struct srvlua_timer_st
 /* Runs callback(loop, 0, user_data) once, at the end of the current loop turn, in the order of the calls. */
 SRVLUA_API int srvlua_defer(srvlua_loop *loop, srvlua_timer_callback callback, void *user_data);
 
+/* Runs callback(loop, 0, user_data) in every turn: at its end, after what was deferred, or at_begin: before what the loop woke up
+ * for. NULL: no longer; -505 if there was none. It does not make the loop turn. */
+SRVLUA_API int srvlua_loop_set_cycle(srvlua_loop *loop, int at_begin, srvlua_timer_callback callback, void *user_data);
+
 /* A loop without a server, for scripts and child processes. NULL: no memory. */
 SRVLUA_API srvlua_loop *srvlua_loop_new(void);
-/* Ends it; the release functions of its timers run. In a forked child: only gives up the copy. NULL is fine. */
+/* Ends it; the release functions of its timers run, its watches stay to be freed. In a forked child: only gives up the copy.
+ * Not inside its callbacks, unless they do not return. NULL is fine. */
 SRVLUA_API void srvlua_loop_free(srvlua_loop *loop);
 /* Turns the loop once: waits for what comes next, at most timeout_ms (negative: as long as it takes). Not inside its callbacks. */
 SRVLUA_API void srvlua_loop_turn(srvlua_loop *loop, int timeout_ms);

@@ -166,11 +166,11 @@ static void before_sleep(void *context) {
     if (master->phase == STOPPING && sv_now_ns() > atomic_load(&rt->shared->shutdown_deadline_ns) + SV_NS_PER_SECOND)
         kill(master->manager, SIGKILL); /* it ends its children by then, or they end with it */
     if (master->phase != LEAVING) return;
-    bool is_idle = sv_loop_user_timers(&rt->loop) == 0 && rt->coroutines <= 0;
+    bool is_idle = srvlua_loop_pending(&rt->loop) == 0 && rt->coroutines <= 0;
     if (!is_idle && sv_now_ns() < master->leave_by_ns) return;
     if (!is_idle)
         sv_log_about(&rt->log, SRVLUA_LOG_WARNING, 0, SRVLUA_ERROR_SERVER_WORKER_EXIT_TIMEOUT,
-                     "timers or coroutines of the master are left behind after max_wait_time");
+                     "timers, descriptors or coroutines of the master are left behind after max_wait_time");
     sv_loop_stop(&rt->loop);
 }
 

@@ -334,6 +334,10 @@ void sv_worker_count_request(struct sv_runtime *rt) {
     if (worker->request_limit && (int64_t)count >= worker->request_limit) leave_as_due(rt);
 }
 
+static bool has_nothing_pending(const struct sv_runtime *rt) {
+    return srvlua_loop_pending(&rt->loop) == 0 && rt->coroutines <= 0;
+}
+
 /* The leaving worker's turn: false = keep turning. */
 static bool may_go(struct sv_runtime *rt) {
     struct sv_worker *worker = &rt->worker;
@@ -345,10 +349,10 @@ static bool may_go(struct sv_runtime *rt) {
     }
     bool is_late = sv_now_ns() >= worker->deadline_ns;
     if (worker->phase == SV_WORKER_WAITING) {
-        if (sv_loop_user_timers(&rt->loop) == 0 && rt->coroutines <= 0) return true;
+        if (has_nothing_pending(rt)) return true;
         if (!is_late) {
             fire(rt, SRVLUA_ON_WORKER_EXIT);
-            if (sv_loop_user_timers(&rt->loop) == 0 && rt->coroutines <= 0) return true;
+            if (has_nothing_pending(rt)) return true;
         }
     }
     if (!is_late) return false;

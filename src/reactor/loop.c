@@ -27,6 +27,12 @@ static void run_deferred(struct srvlua_loop *loop) {
     for (size_t i = 0; i < loop->deferred_count; i++) loop->deferred[i] = loop->deferred[count + i];
 }
 
+static void run_cycle(struct srvlua_loop *loop, bool at_begin) {
+    struct sv_deferred *cycle = &loop->cycle[at_begin];
+    if (cycle->callback && sv_loop_call(loop, cycle->callback, 0, cycle->user_data) && loop->hooks.failed)
+        loop->hooks.failed(loop->hooks.context);
+}
+
 static void set_busy(struct srvlua_loop *loop, bool is_busy) {
     if (is_busy == loop->is_busy) return;
     loop->is_busy = is_busy;
@@ -48,10 +54,15 @@ static void arm_alarm(struct srvlua_loop *loop) {
     ev_timer_start(loop->ev, &loop->alarm);
 }
 
+static void end_turn(struct srvlua_loop *loop) {
+    run_deferred(loop);
+    run_cycle(loop, false);
+}
+
 static void on_prepare(struct ev_loop *ev, ev_prepare *watcher, int events) {
     (void)ev, (void)events;
     struct srvlua_loop *loop = watcher->data;
-    run_deferred(loop);
+    if (!loop->is_turned_by_hand) end_turn(loop);
     if (loop->hooks.before_sleep) loop->hooks.before_sleep(loop->hooks.context);
     bool may_block = loop->deferred_count == 0 && !loop->is_stopping;
     if (sv_timer_heap_next(loop->timers, 0) >= 0) arm_alarm(loop);
@@ -75,9 +86,9 @@ static void on_check(struct ev_loop *ev, ev_check *watcher, int events) {
     (void)ev, (void)events;
     struct srvlua_loop *loop = watcher->data;
     loop->turns++;
-    if (!loop->endpoint) return;
-    sv_wake_up(loop->endpoint);
-    if (sv_has_mail(loop->endpoint)) take_mail(loop);
+    if (loop->endpoint) sv_wake_up(loop->endpoint);
+    run_cycle(loop, true);
+    if (loop->endpoint && sv_has_mail(loop->endpoint)) take_mail(loop);
 }
 
 static void on_bell(struct ev_loop *ev, ev_io *watcher, int events) {
@@ -133,6 +144,7 @@ int sv_loop_init(struct srvlua_loop *loop, struct sv_endpoint *endpoint, const s
 void sv_loop_free(struct srvlua_loop *loop) {
     if (!loop->ev) return;
     sv_timer_heap_free(loop->timers);
+    sv_watches_detach(loop);
     ev_loop_destroy(loop->ev);
     free(loop->deferred);
     *loop = (struct srvlua_loop){0};
@@ -146,13 +158,20 @@ static void on_limit(struct ev_loop *ev, ev_timer *watcher, int events) {
     (void)ev, (void)watcher, (void)events;
 }
 
-void sv_loop_turn(struct srvlua_loop *loop, int timeout_ms) {
+static void wait_and_handle(struct srvlua_loop *loop, int timeout_ms) {
     ev_timer limit;
-    ev_now_update(loop->ev);
     ev_timer_init(&limit, on_limit, timeout_ms / 1e3, 0.);
-    ev_timer_start(loop->ev, &limit);
+    ev_now_update(loop->ev);
+    if (timeout_ms >= 0) ev_timer_start(loop->ev, &limit);
     ev_run(loop->ev, EVRUN_ONCE);
     ev_timer_stop(loop->ev, &limit);
+}
+
+void sv_loop_turn(struct srvlua_loop *loop, int timeout_ms) {
+    loop->is_turned_by_hand = true;
+    wait_and_handle(loop, timeout_ms);
+    loop->is_turned_by_hand = false;
+    end_turn(loop);
 }
 
 void sv_loop_stop(struct srvlua_loop *loop) {
@@ -169,4 +188,36 @@ int srvlua_defer(srvlua_loop *loop, srvlua_timer_callback callback, void *user_d
     }
     loop->deferred[loop->deferred_count++] = (struct sv_deferred){callback, user_data};
     return 0;
+}
+
+int srvlua_loop_set_cycle(srvlua_loop *loop, int at_begin, srvlua_timer_callback callback, void *user_data) {
+    struct sv_deferred *cycle = &loop->cycle[at_begin != 0];
+    if (!callback && !cycle->callback) return -SRVLUA_ERROR_INVALID_PARAMS;
+    *cycle = (struct sv_deferred){callback, user_data};
+    return 0;
+}
+
+srvlua_loop *srvlua_loop_new(void) {
+    struct srvlua_loop *loop = malloc(sizeof *loop);
+    if (loop && sv_loop_init(loop, NULL, NULL) == 0) return loop;
+    free(loop);
+    return NULL;
+}
+
+void srvlua_loop_free(srvlua_loop *loop) {
+    if (!loop) return;
+    sv_loop_free(loop);
+    free(loop);
+}
+
+void srvlua_loop_turn(srvlua_loop *loop, int timeout_ms) {
+    sv_loop_turn(loop, timeout_ms);
+}
+
+int64_t srvlua_loop_turns(const srvlua_loop *loop) {
+    return (int64_t)loop->turns;
+}
+
+size_t srvlua_loop_pending(const srvlua_loop *loop) {
+    return sv_loop_user_timers(loop) + loop->watch_count + loop->deferred_count;
 }

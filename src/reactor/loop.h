@@ -1,8 +1,8 @@
-/* loop.h: the event loop of one process or reactor thread: a libev loop (epoll) with timers, deferred functions and the bell of
+/* loop.h: the event loop of one process or reactor thread: a libev loop (epoll) with timers, watches, deferred functions and the bell of
  * an endpoint. The one place for batching: before the loop blocks it flushes what the turn produced, rings the bells that are due
  * and says that it sleeps; after it woke it takes the mail in.
  *
- *   turn:  wake ─► mail (up to 8 × 64 records) ─► I/O, timers ─► deferred ─► before_sleep hook ─► kick ─► sleep
+ *   turn:  wake ─► mail (up to 8 × 64 records) ─► signals ─► timers, I/O ─► deferred ─► cycle ─► before_sleep hook ─► kick ─► sleep
  *
  * Owner: the process or thread that made it; nobody else touches it. A forked child destroys the copy it inherited
  * (sv_loop_free closes its descriptors) and makes its own. */
@@ -27,8 +27,8 @@ struct sv_loop_hooks { /* all may be NULL; `context` goes with each */
     sv_receiver receive;                /* a record came in */
     void (*after_mail)(void *context);  /* a batch of records was handed over */
     void (*before_sleep)(void *context);/* flush what the turn produced; may defer, may send */
-    void (*failed)(void *context);      /* a timer's or deferred function's callback returned nonzero */
-    void (*before_callback)(void *context); /* both or none: around each callback of a timer and deferred function */
+    void (*failed)(void *context);      /* a callback returned nonzero */
+    void (*before_callback)(void *context); /* both or none: around each callback of the loop's own API */
     void (*after_callback)(void *context);
     void *context;
 };
@@ -47,7 +47,11 @@ struct srvlua_loop {
     struct sv_deferred *deferred;
     size_t deferred_count, deferred_capacity;
     uint64_t turns;
+    struct srvlua_watch *watches;
+    size_t watch_count; /* of those that are not in the background */
+    struct sv_deferred cycle[2]; /* run in every turn: at its end, at its beginning; callback NULL: none */
     bool is_stopping;
+    bool is_turned_by_hand; /* sv_loop_turn() sees to the end of the turn: it must come before the caller has its say */
     bool is_busy; /* `busy` is active */
 };
 
@@ -57,11 +61,11 @@ int sv_loop_init(struct srvlua_loop *loop, struct sv_endpoint *endpoint, const s
 void sv_loop_free(struct srvlua_loop *loop);
 /* Turns until sv_loop_stop(). */
 void sv_loop_run(struct srvlua_loop *loop);
-/* One turn that does not block longer than `timeout_ms`. */
+/* One turn that does not block longer than `timeout_ms` (negative: as long as it takes). */
 void sv_loop_turn(struct srvlua_loop *loop, int timeout_ms);
 void sv_loop_stop(struct srvlua_loop *loop);
 
-/* Timers of users that are alive: what keeps a leaving worker (events.md 3). */
+/* Timers of users that are alive. What keeps a leaving worker (events.md 3) is more: srvlua_loop_pending(). */
 size_t sv_loop_user_timers(const struct srvlua_loop *loop);
 /* A timer of our own: not in lists or counts of users. Id, or -code. */
 int64_t sv_timer_add_internal(struct srvlua_loop *loop, int64_t ms, bool repeat, srvlua_timer_callback callback, void *user_data);

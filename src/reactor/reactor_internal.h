@@ -15,4 +15,7 @@ int64_t sv_timer_heap_next(const struct sv_timer_heap *heap, int64_t now_ns);
 /* Fires what is due. */
 void sv_timer_heap_run(struct srvlua_loop *loop);
 
+/* watch.c: the loop ends and lets go of its watches, which stay their owners'. */
+void sv_watches_detach(struct srvlua_loop *loop);
+
 #endif
