@@ -67,6 +67,15 @@ static bool is_process_mode(const struct manager *manager) {
 
 static int on_tick(srvlua_loop *loop, int64_t timer, void *context);
 
+static bool is_user(const struct manager *manager, uint32_t slot) {
+    return slot >= manager->rt->config.workers + manager->rt->config.task_workers;
+}
+
+/* For messages: "worker 3". */
+static const char *kind_of(const struct manager *manager, uint32_t slot) {
+    return is_user(manager, slot) ? "user process" : slot < manager->rt->config.workers ? "worker" : "task worker";
+}
+
 static void need_ticks(struct manager *manager) {
     if (manager->ticker <= 0) manager->ticker = sv_timer_add_internal(&manager->rt->loop, TICK_MS, true, on_tick, manager);
 }
@@ -87,13 +96,16 @@ static bool spawn(struct manager *manager, uint32_t slot, uint32_t parity) {
     atomic_store(&shared->life[parity].beat, 0); /* a former one may have died in a callback */
     fflush(NULL); /* nothing buffered is written twice */
     pid_t pid = fork();
+    if (pid == 0 && is_user(manager, slot)) sv_user_main(rt, slot);
     if (pid == 0) sv_worker_main(rt, slot, parity);
     if (pid < 0) {
-        sv_log_write(&rt->log, SRVLUA_LOG_ERROR, "fork of worker %u failed: %s", slot, strerror(errno));
+        sv_log_write(&rt->log, SRVLUA_LOG_ERROR, "fork of %s %u failed: %s", kind_of(manager, slot), slot, strerror(errno));
         return false;
     }
     child->lives[parity] = (struct life){.phase = LIFE_STARTING, .pid = pid, .started_ns = sv_now_ns()};
-    if (rt->config.start_timeout > 0) {
+    if (is_user(manager, slot)) { /* it has nothing to get ready */
+        child->lives[parity].phase = LIFE_SERVING;
+    } else if (rt->config.start_timeout > 0) {
         child->lives[parity].kill_at_ns = sv_now_ns() + (int64_t)(rt->config.start_timeout * 1e9);
         need_ticks(manager);
     }
@@ -156,8 +168,8 @@ static void schedule_respawn(struct manager *manager, uint32_t slot, bool was_qu
     }
     child->delay = child->delay > 0 ? child->delay * 2 : 0.1;
     if (child->delay > rt->config.respawn_delay_max) child->delay = rt->config.respawn_delay_max;
-    sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "worker %u ended right after its start %d times in a row: next try in %g s", slot,
-                 child->quick_deaths, child->delay);
+    sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "%s %u ended right after its start %d times in a row: next try in %g s",
+                 kind_of(manager, slot), slot, child->quick_deaths, child->delay);
     child->respawn_at_ns = sv_now_ns() + (int64_t)(child->delay * 1e9);
     need_ticks(manager);
 }
@@ -170,7 +182,7 @@ static void tell_to_leave(struct manager *manager, uint32_t slot, uint32_t parit
     if (life->phase == LIFE_NONE) return;
     life->phase = LIFE_LEAVING;
     life->kill_at_ns = 0;
-    if (rt->config.max_wait_time > 0) {
+    if (rt->config.max_wait_time > 0 && !is_user(manager, slot)) { /* user processes have until the end of the shutdown */
         life->kill_at_ns = sv_now_ns() + sv_runtime_wait_ns(rt) + KILL_GRACE_NS;
         need_ticks(manager);
     }
@@ -244,10 +256,10 @@ static void report_error(struct manager *manager, uint32_t slot, pid_t pid, int 
     int exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
     int signo = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     if (signo)
-        sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "worker %u (pid %d) was ended by signal %d", slot, (int)pid, signo);
+        sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "%s %u (pid %d) was ended by signal %d", kind_of(manager, slot), slot, (int)pid, signo);
     else
-        sv_log_about(&rt->log, SRVLUA_LOG_WARNING, 0, SRVLUA_ERROR_SERVER_WORKER_TERMINATED, "worker %u (pid %d) ended with status %d", slot,
-                     (int)pid, exit_code);
+        sv_log_about(&rt->log, SRVLUA_LOG_WARNING, 0, SRVLUA_ERROR_SERVER_WORKER_TERMINATED, "%s %u (pid %d) ended with status %d",
+                     kind_of(manager, slot), slot, (int)pid, exit_code);
     struct srvlua_event_data data = {.event = SRVLUA_ON_WORKER_ERROR,
                                      .worker_id = (int)slot,
                                      .worker_pid = (int)pid,
@@ -505,8 +517,8 @@ static int on_tick(srvlua_loop *loop, int64_t timer, void *context) {
             if (life->phase == LIFE_NONE) continue;
             bool is_over = manager->stopping && now_ns > deadline_ns;
             if (!is_over && (!life->kill_at_ns || now_ns < life->kill_at_ns)) continue;
-            sv_log_about(&rt->log, SRVLUA_LOG_WARNING, 0, SRVLUA_ERROR_SERVER_WORKER_EXIT_TIMEOUT, "worker %u (pid %d) %s: it is killed", slot,
-                         (int)life->pid, life->phase == LIFE_STARTING ? "did not start within start_timeout" : "did not leave in time");
+            sv_log_about(&rt->log, SRVLUA_LOG_WARNING, 0, SRVLUA_ERROR_SERVER_WORKER_EXIT_TIMEOUT, "%s %u (pid %d) %s: it is killed",
+                         kind_of(manager, slot), slot, (int)life->pid, life->phase == LIFE_STARTING ? "did not start within start_timeout" : "did not leave in time");
             life->kill_at_ns = 0;
             kill(life->pid, SIGKILL);
         }

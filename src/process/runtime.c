@@ -57,7 +57,6 @@ int sv_runtime_become(struct sv_runtime *rt, enum srvlua_role role, const char *
     rt->parity = parity;
     rt->log = sv_log_view(rt->sink, role_name, slot);
     rt->counters = &sv_inbox_of(&rt->ipc, id)->counters;
-    rt->signals.fd = -1;
     int result = sv_endpoint_open(&rt->endpoint, &rt->ipc, id);
     if (result) return result;
     size_t bytes = (rt->sessions.mask + 1) * sizeof *rt->in_flight;
@@ -72,7 +71,7 @@ int sv_runtime_become(struct sv_runtime *rt, enum srvlua_role role, const char *
     rt->endpoint.consumed_context = rt;
     result = sv_loop_init(&rt->loop, &rt->endpoint, hooks);
     if (result) return result;
-    result = sv_signals_open(&rt->signals, &rt->loop, on_signal, rt);
+    if (on_signal) result = sv_signals_open(&rt->loop, on_signal, rt);
     if (result) return result;
     rt->hooks.enter(rt->hooks.context);
     return 0;
@@ -82,11 +81,21 @@ void sv_runtime_unbecome(struct sv_runtime *rt) {
     sv_acceptor_free(&rt->acceptor);
     if (rt->has_reactor) sv_reactor_free(&rt->reactor);
     rt->has_reactor = false;
-    sv_signals_close(&rt->signals, &rt->loop);
     sv_loop_free(&rt->loop);
     if (rt->endpoint.ipc) sv_endpoint_close(&rt->endpoint);
     if (rt->in_flight) munmap(rt->in_flight, (rt->sessions.mask + 1) * sizeof *rt->in_flight);
     rt->in_flight = NULL;
+}
+
+void sv_runtime_abandon(struct sv_runtime *rt) {
+    sv_acceptor_free(&rt->acceptor);
+    if (rt->has_reactor) sv_reactor_drop_copies(&rt->reactor);
+    rt->has_reactor = false;
+    rt->role = SRVLUA_ROLE_AFTER; /* before timers are released */
+    sv_loop_free(&rt->loop);
+    if (rt->endpoint.ipc) sv_endpoint_close(&rt->endpoint);
+    sv_ipc_close(&rt->ipc);
+    sv_signals_release(&rt->saved_signals);
 }
 
 void sv_runtime_fill_acceptor(struct sv_runtime *rt, bool (*accepted)(void *context, struct sv_session *session), void *context) {
@@ -182,6 +191,7 @@ int sv_runtime_order(struct sv_runtime *rt, const struct sv_session *session, ui
     if (!rt->ipc.is_process_mode)
         waiting.until_ns = sv_now_ns() + (rt->role == SRVLUA_ROLE_MANAGER ? MANAGER_WAIT_NS : FORWARD_WAIT_NS);
     int result = sv_send_wait(&rt->endpoint, session->owner, type, id, value, head, head_length, payload, length, wait_for_room, &waiting);
+    if (rt->role == SRVLUA_ROLE_USER) sv_kick(&rt->endpoint, session->owner); /* its loop may not turn for long */
     if (result == 0) return 0;
     return result == -ENOMEM ? -SRVLUA_ERROR_MALLOC_FAIL : -SRVLUA_ERROR_OUTPUT_BUFFER_OVERFLOW;
 }
@@ -242,7 +252,6 @@ static int prepare(struct sv_runtime *rt, struct srvlua_status *status) {
 
 static int run(struct sv_runtime *rt, struct srvlua_status *status) {
     rt->slot = -1;
-    rt->signals.fd = -1;
     int result = prepare(rt, status);
     if (result == 0 && rt->config.is_daemon) result = sv_daemonize(rt, status);
     if (result) return result;

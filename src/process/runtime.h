@@ -1,6 +1,7 @@
 /* runtime.h: the processes of one running server: what they share, what each of them is, how they are started and ended.
  *
- * PROCESS: master (master.c: accepts, signals, reactor threads) ─ manager (manager.c: the only one that forks) ─ workers (worker.c)
+ * PROCESS: master (master.c: accepts, signals, reactor threads) ─ manager (manager.c: the only one that forks) ─ workers (worker.c),
+ *          user processes (user.c)
  * BASE:    manager ─ workers that own their clients; or, with nothing to manage, one process that is worker 0.
  *
  * `struct sv_runtime` is private to each process (forked copies); what is shared lies behind `arena`. This layer knows processes,
@@ -69,6 +70,8 @@ struct sv_runtime_hooks {
                    uint16_t type, const void *data, size_t length);
     /* A callback of a timer or deferred function failed. */
     void (*failed)(void *context);
+    /* Runs what the user process with that number among them is for; returns its exit status. */
+    int (*run_user)(void *context, uint32_t user);
     /* Writes where the code that runs is, lines that begin with a tab, and returns their length. At any instruction of a
      * worker, in a signal handler: reads only; `interrupted` is its ucontext_t. May be NULL. */
     size_t (*write_stack)(void *context, char *text, size_t size, const void *interrupted);
@@ -146,7 +149,6 @@ struct sv_runtime {
     uint32_t parity;
     struct sv_endpoint endpoint;
     struct srvlua_loop loop;
-    struct sv_signals signals;
     struct sv_counters *counters;
     struct sv_worker worker;
     struct sv_fault *fault; /* worker with a manager */
@@ -192,6 +194,9 @@ void sv_worker_leave(struct sv_runtime *rt);
 _Noreturn void sv_worker_abort(struct sv_runtime *rt, int exit_code);
 /* Hands over what send accepted: before the process ends by exit(). */
 void sv_runtime_flush(struct sv_runtime *rt);
+/* In a child that this process has forked outside of the server: gives up, without a trace for others, what it has as a copy of a
+ * server's process. */
+void sv_runtime_abandon(struct sv_runtime *rt);
 /* Keeps a record for the next turn. */
 void sv_worker_stash(struct sv_runtime *rt, const struct sv_message *message);
 /* The request that is running suspends: it is noted, so that its loss can be named. Token for sv_worker_resume_done, or -1. */
@@ -218,6 +223,7 @@ int sv_master_run(struct sv_runtime *rt, struct srvlua_status *status);
 _Noreturn void sv_manager_main(struct sv_runtime *rt);          /* PROCESS: the forked manager */
 int sv_manager_run(struct sv_runtime *rt, struct srvlua_status *status); /* BASE: in the starting process */
 _Noreturn void sv_worker_main(struct sv_runtime *rt, uint32_t slot, uint32_t parity);
+_Noreturn void sv_user_main(struct sv_runtime *rt, uint32_t slot);
 int sv_worker_run_alone(struct sv_runtime *rt, struct srvlua_status *status);
 
 /* base_home.c: the reactor and the acceptor of a BASE worker. 0 or -errno. */

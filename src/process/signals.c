@@ -1,9 +1,7 @@
 /* signals.c: see signals.h. */
 #include "process/signals.h"
 
-#include <errno.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
+#include "reactor/signal.h"
 
 static void server_signals(sigset_t *set) {
     sigemptyset(set);
@@ -38,33 +36,16 @@ void sv_signals_give_back(const struct sv_signal_state *saved) {
     sigprocmask(SIG_SETMASK, &saved->mask, NULL);
 }
 
-static void on_signal(struct ev_loop *ev, ev_io *watcher, int events) {
-    (void)ev, (void)events;
-    struct sv_signals *signals = watcher->data;
-    struct signalfd_siginfo info;
-    while (read(signals->fd, &info, sizeof info) == sizeof info) {
-        signals->handler(signals->context, (int)info.ssi_signo);
-        if (signals->fd < 0) return; /* the handler ended the loop */
-    }
-}
-
-int sv_signals_open(struct sv_signals *signals, struct srvlua_loop *loop, void (*handler)(void *context, int signo), void *context) {
-    sigset_t set;
+int sv_signals_open(struct srvlua_loop *loop, void (*handler)(void *context, int signo), void *context) {
+    sigset_t set, own;
     server_signals(&set);
-    signals->fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-    if (signals->fd < 0) return -errno;
-    signals->handler = handler;
-    signals->context = context;
-    ev_io_init(&signals->watcher, on_signal, signals->fd, EV_READ);
-    signals->watcher.data = signals;
-    ev_set_priority(&signals->watcher, EV_MAXPRI);
-    ev_io_start(loop->ev, &signals->watcher);
-    return 0;
+    own = set; /* of these the program may handle some (events.md 11) */
+    sigdelset(&own, SIGHUP);
+    sigdelset(&own, SIGALRM);
+    sigdelset(&own, SIGIO);
+    return sv_loop_read_signals(loop, &set, &own, handler, context);
 }
 
-void sv_signals_close(struct sv_signals *signals, struct srvlua_loop *loop) {
-    if (signals->fd < 0) return;
-    if (loop->ev) ev_io_stop(loop->ev, &signals->watcher);
-    close(signals->fd);
-    signals->fd = -1;
+void sv_signals_release(const struct sv_signal_state *saved) {
+    sigprocmask(SIG_SETMASK, &saved->mask, NULL);
 }

@@ -1,10 +1,9 @@
-/* signals.h: signals of one process, read through a signalfd by its loop; handlers never run in signal context.
+/* signals.h: the signals of a server, which its processes read in their loops (reactor/signal.h).
  *
  * The set is blocked from sv_signals_take_over() on, in every thread and child. runs in: master, manager, workers. */
 #ifndef SV_PROCESS_SIGNALS_H
 #define SV_PROCESS_SIGNALS_H
 
-#include <ev.h>
 #include <signal.h>
 
 #include "reactor/loop.h"
@@ -16,19 +15,13 @@ struct sv_signal_state { /* what the host had before */
     struct sigaction pipe_action;
 };
 
-struct sv_signals {
-    int fd;
-    ev_io watcher;
-    void (*handler)(void *context, int signo);
-    void *context;
-};
-
 /* Blocks the server's signals and gives SIGPIPE a handler that does nothing, and that exec() takes away: ignored, it would be so
  * in every program that a worker runs. *saved is for sv_signals_give_back(), which drops those signals that wait. */
 void sv_signals_take_over(struct sv_signal_state *saved);
 void sv_signals_give_back(const struct sv_signal_state *saved);
-/* Reads them in this process's loop. 0 or -errno. */
-int sv_signals_open(struct sv_signals *signals, struct srvlua_loop *loop, void (*handler)(void *context, int signo), void *context);
-void sv_signals_close(struct sv_signals *signals, struct srvlua_loop *loop);
+/* For a child that handles its signals itself: the host's mask again. SIGPIPE stays as it is. */
+void sv_signals_release(const struct sv_signal_state *saved);
+/* Reads them in this process's loop until that is freed. 0 or -errno. */
+int sv_signals_open(struct srvlua_loop *loop, void (*handler)(void *context, int signo), void *context);
 
 #endif

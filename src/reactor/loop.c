@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "reactor/reactor_internal.h"
+#include "reactor/signal.h"
 
 #define MAIL_ROUNDS 8 /* so that a flood of records does not keep the sockets waiting */
 
@@ -145,6 +146,7 @@ void sv_loop_free(struct srvlua_loop *loop) {
     if (!loop->ev) return;
     sv_timer_heap_free(loop->timers);
     sv_watches_detach(loop);
+    sv_loop_signals_free(loop);
     ev_loop_destroy(loop->ev);
     free(loop->deferred);
     *loop = (struct srvlua_loop){0};

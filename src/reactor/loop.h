@@ -17,6 +17,7 @@
 #include "srvlua.h"
 
 struct sv_timer_heap;
+struct sv_loop_signals;
 
 struct sv_deferred {
     srvlua_timer_callback callback;
@@ -44,6 +45,7 @@ struct srvlua_loop {
     ev_timer alarm; /* due time of the next timer */
     ev_timer sweep; /* once a second: looks into all rings, for bells that died with their ringer */
     struct sv_timer_heap *timers;
+    struct sv_loop_signals *signals; /* signal.h; NULL: it reads none */
     struct sv_deferred *deferred;
     size_t deferred_count, deferred_capacity;
     uint64_t turns;

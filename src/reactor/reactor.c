@@ -147,6 +147,16 @@ void sv_reactor_free(struct sv_reactor *reactor) {
     reactor->by_slot = NULL;
 }
 
+static void close_copies(struct sv_link *head) {
+    for (struct sv_link *link = head->next; link != head; link = link->next) close(sv_container(link, struct sv_connection, all)->io.fd);
+}
+
+void sv_reactor_drop_copies(struct sv_reactor *reactor) {
+    if (!reactor->by_slot) return;
+    close_copies(&reactor->all);
+    close_copies(&reactor->dead);
+}
+
 /* ------------------------------------------------------------------------------------------------------ reading */
 
 static void watch(struct sv_connection *connection, int events) {

@@ -98,6 +98,8 @@ struct sv_reactor {
 int sv_reactor_init(struct sv_reactor *reactor);
 /* Closes what is left without events. */
 void sv_reactor_free(struct sv_reactor *reactor);
+/* In a forked child: closes the copies of the clients' sockets, so that they end when the owner closes them; nothing else changes. */
+void sv_reactor_drop_copies(struct sv_reactor *reactor);
 /* To be called before the loop sleeps: flushes what the turn queued, frees what died. */
 void sv_reactor_end_turn(struct sv_reactor *reactor);
 /* To be called after a batch of records: writes the sends that lie in rings, then gives the rings' space back. */

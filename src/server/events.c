@@ -21,6 +21,7 @@ void srvlua_callback_failed(srvlua_server *server) {
     struct sv_runtime *rt = &server->rt;
     if (!rt->counters) return;
     sv_count(rt->counters, SV_COUNT_ERRORS, 1);
+    if (rt->role == SRVLUA_ROLE_USER) sv_worker_abort(rt, 255);
     if (server->effective.exit_on_error && rt->role == SRVLUA_ROLE_WORKER && !rt->worker.is_alone) sv_worker_abort(rt, 255);
 }
 
@@ -44,6 +45,11 @@ void srvlua_improve_stack(srvlua_server *server, const char *text, size_t length
 size_t sv_events_write_stack(void *context, char *text, size_t size, const void *interrupted) {
     const srvlua_server *server = context;
     return server->stack_writer ? server->stack_writer(server->stack_writer_data, text, size, interrupted) : 0;
+}
+
+int sv_events_run_user(void *context, uint32_t user) {
+    srvlua_server *server = context;
+    return server->users[user].main(server, server->rt.slot, server->users[user].user_data);
 }
 
 void sv_events_failed(void *context) {

@@ -1,11 +1,14 @@
 /* process_methods.c: who the processes are, and orders to them: reload, stop, shutdown. */
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/errors.h"
 #include "server/server.h"
+
+#define USERS_MAX 10000
 
 /* ------------------------------------------------------------------------------------------------------- identity */
 
@@ -60,6 +63,32 @@ int srvlua_get_master_pid(const srvlua_server *server) {
     if (server->mode == SRVLUA_PROCESS) return atomic_load(&rt->shared->master_pid);
     if (rt->role == SRVLUA_ROLE_WORKER && rt->slot == 0) return getpid();
     return atomic_load(&rt->slots[0].pid[atomic_load(&rt->slots[0].parity)]);
+}
+
+int srvlua_get_process_id(const srvlua_server *server) {
+    enum srvlua_role role = srvlua_get_role(server);
+    return role & (SRVLUA_ROLE_WORKER | SRVLUA_ROLE_TASK | SRVLUA_ROLE_USER) ? server->rt.slot : -1;
+}
+
+/* -------------------------------------------------------------------------------------------------- user processes */
+
+int srvlua_add_process(srvlua_server *server, srvlua_process_main main, void *user_data, struct srvlua_status *status) {
+    int result = sv_check_call(server, SV_CALL_CONFIGURE, status);
+    if (result) return result;
+    if (server->user_count >= USERS_MAX)
+        return sv_server_fail(server, status, SRVLUA_ERROR_INVALID_PARAMS, "more than %d user processes", USERS_MAX);
+    struct sv_user_process *grown = realloc(server->users, (server->user_count + 1) * sizeof *grown);
+    if (!grown) return sv_server_fail(server, status, SRVLUA_ERROR_MALLOC_FAIL, "out of memory");
+    server->users = grown;
+    server->users[server->user_count] = (struct sv_user_process){main, user_data};
+    return (int)server->user_count++;
+}
+
+void srvlua_forked(srvlua_server *server) {
+    enum srvlua_role role = srvlua_get_role(server);
+    if (role == SRVLUA_ROLE_BEFORE || role == SRVLUA_ROLE_AFTER) return;
+    sv_runtime_abandon(&server->rt);
+    for (size_t i = 0; i < server->port_count; i++) sv_listener_close(&server->ports[i]->listener, false);
 }
 
 /* --------------------------------------------------------------------------------------------------------- orders */

@@ -282,6 +282,7 @@ void srvlua_free(srvlua_server *server) {
     for (size_t i = 0; i < server->port_count; i++) free_port(server->ports[i], is_owner);
     free(server->ports);
     free(server->rules);
+    free(server->users);
     if (server->is_finished) sv_server_settings_free(&server->effective);
     sv_server_settings_free(&server->settings);
     sv_log_sink_free(server->sink);

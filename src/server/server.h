@@ -19,6 +19,11 @@ struct sv_callback {
     void *user_data;
 };
 
+struct sv_user_process {
+    srvlua_process_main main;
+    void *user_data;
+};
+
 struct srvlua_port {
     srvlua_server *server;
     uint16_t index;
@@ -42,6 +47,8 @@ struct srvlua_server {
     struct sv_log_sink *sink;
     struct sv_log log;
     struct sv_callback callbacks[SRVLUA_EVENT_COUNT];
+    struct sv_user_process *users;
+    uint32_t user_count;
     int bind_error; /* EADDRINUSE of the constructor, reported by start() */
     int last_error;
     bool is_running; /* start() was entered */
@@ -86,6 +93,7 @@ void sv_events_enter(void *context);
 int sv_events_fire(void *context, struct srvlua_event_data *data);
 void sv_events_deliver(void *context, const struct sv_message *message);
 void sv_events_failed(void *context);
+int sv_events_run_user(void *context, uint32_t user);
 size_t sv_events_write_stack(void *context, char *text, size_t size, const void *interrupted);
 /* The callback of a port's event, its own or the primary port's. */
 const struct sv_callback *sv_port_callback(const srvlua_server *server, uint16_t port, enum srvlua_event event);
