@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/errors.h"
+#include "reactor/reactor_internal.h"
 
 struct user_handler {
     srvlua_signal_callback callback; /* NULL: none */
@@ -26,17 +27,19 @@ struct sv_loop_signals {
     struct user_handler users[NSIG];
 };
 
+static int call_back(srvlua_loop *loop, int64_t signo, void *user_data) {
+    struct user_handler *user = user_data;
+    return user->callback(loop, (int)signo, user->user_data);
+}
+
 static void take(struct srvlua_loop *loop, int signo) {
     struct sv_loop_signals *signals = loop->signals;
-    struct user_handler user = signals->users[signo];
-    if (!user.callback) {
-        if (signals->handler) signals->handler(signals->context, signo);
-        return;
+    struct user_handler user = signals->users[signo]; /* as it is now: it may remove itself */
+    if (user.callback) {
+        if (sv_loop_call(loop, call_back, signo, &user) && loop->hooks.failed) loop->hooks.failed(loop->hooks.context);
+    } else if (signals->handler) {
+        signals->handler(signals->context, signo);
     }
-    if (loop->hooks.before_callback) loop->hooks.before_callback(loop->hooks.context);
-    int result = user.callback(loop, signo, user.user_data);
-    if (loop->hooks.after_callback) loop->hooks.after_callback(loop->hooks.context);
-    if (result && loop->hooks.failed) loop->hooks.failed(loop->hooks.context);
 }
 
 static void on_readable(struct ev_loop *ev, ev_io *watcher, int events) {
