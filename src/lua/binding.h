@@ -38,6 +38,7 @@ struct sv_lua {
     bool is_running;              /* start() of `server` was entered and has not returned */
     pid_t starter;                /* the process that called start() */
     srvlua_loop *own_loop;        /* without a server: of srvlua.run or a child process, while it runs; NULL else */
+    bool may_turn;                /* the program runs beside the loop of its process: waiting turns that (waiting.h) */
 
     /* What this process is; learned at its first callback (callbacks.c). */
     enum srvlua_role role;

@@ -1,7 +1,6 @@
 /* coroutine.c: pooled coroutines, plain calls, srvlua.sleep; see coroutine.h. */
 #include "lua/coroutine.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 #include "lua/errors.h"
 #include "lua/stack.h"
 #include "lua/values.h"
+#include "lua/waiting.h"
 
 #define IDLE_MAX 1024 /* threads kept for later; each is about 1 KiB */
 
@@ -294,14 +294,6 @@ static int wake_sleeper(srvlua_loop *loop, int64_t timer_id, void *user_data) {
     return sv_lua_resume(coroutine, 1);
 }
 
-static void block(double seconds) {
-    double whole = floor(seconds);
-    struct timespec left = {.tv_sec = (time_t)whole, .tv_nsec = (long)((seconds - whole) * 1e9)};
-
-    while (nanosleep(&left, &left) == -1 && errno == EINTR)
-        ; /* a signal does not shorten it */
-}
-
 int sv_lua_sleep(lua_State *L) {
     double seconds = sv_lua_check_number(L, 1);
     struct sv_lua *lua = sv_lua_of(L);
@@ -315,7 +307,7 @@ int sv_lua_sleep(lua_State *L) {
         seconds = 1e9; /* 31 years: what the clock functions take everywhere */
     coroutine = sv_lua_suspendable(L);
     if (!coroutine) {
-        block(seconds);
+        sv_lua_block(lua, -1, 0, seconds);
         lua_pushboolean(L, 1);
         return 1;
     }
