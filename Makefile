@@ -28,6 +28,8 @@ SANITIZER := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=undef
 ALL_CFLAGS := -std=gnu11 $(WARNINGS) -fvisibility=hidden -fPIC -fno-omit-frame-pointer -pthread $(SANITIZER) $(CFLAGS)
 ALL_CPPFLAGS := -D_GNU_SOURCE -Iinclude -Isrc $(CPPFLAGS)
 ALL_LDFLAGS := -pthread -Wl,--as-needed $(SANITIZER) $(LDFLAGS)
+# The binding alone uses c-ares.
+BINDING_LIBS := $(shell $(PKG_CONFIG) --libs libcares 2>/dev/null || echo -lcares)
 LIBS := -lev -lmbedtls -lmbedx509 -lmbedcrypto -lpthread -lm -ldl
 
 # ---------------------------------------------------------------------------------------------------- what is there
@@ -56,8 +58,8 @@ SETTINGS_DOC := $(BUILD)/settings-doc
 
 # Debian's names of what is needed to build and run, and of what tests and lint add.
 RUN_PACKAGES  := gcc libc6-dev make binutils pkg-config luajit libluajit-5.1-dev libev-dev libmbedtls-dev \
-                 netcat-openbsd
-TEST_PACKAGES := lua-busted lua-socket lua-filesystem lua-cjson lua-check cppcheck luarocks git python3 redis-tools
+                 libc-ares-dev lua-cjson netcat-openbsd
+TEST_PACKAGES := lua-busted lua-socket lua-filesystem lua-check cppcheck luarocks git python3 redis-server
 
 .PHONY: all test bench lint asan tsan fuzz docs install deps run clean help unit embed
 .DELETE_ON_ERROR:
@@ -83,10 +85,10 @@ $(SHARED_LIB): $(LIB_OBJ)
 # A stock interpreter brings LuaJIT's own functions; linking them again could give the process two copies.
 $(LUA_MODULE): $(LUA_OBJ) $(STATIC_LIB)
 	@mkdir -p $(@D)
-	$(call step,LD)$(CC) $(ALL_LDFLAGS) -shared -Wl,--exclude-libs,libsrvlua.a -o $@ $(LUA_OBJ) $(STATIC_LIB) $(LIBS)
+	$(call step,LD)$(CC) $(ALL_LDFLAGS) -shared -Wl,--exclude-libs,libsrvlua.a -o $@ $(LUA_OBJ) $(STATIC_LIB) $(BINDING_LIBS) $(LIBS)
 
 $(LAUNCHER): $(BIN_OBJ) $(LUA_OBJ) $(STATIC_LIB)
-	$(call step,LD)$(CC) $(ALL_LDFLAGS) -o $@ $(BIN_OBJ) $(LUA_OBJ) $(STATIC_LIB) $(LUA_LIBS) $(LIBS)
+	$(call step,LD)$(CC) $(ALL_LDFLAGS) -o $@ $(BIN_OBJ) $(LUA_OBJ) $(STATIC_LIB) $(LUA_LIBS) $(BINDING_LIBS) $(LIBS)
 
 $(BUILD)/unit/%: spec/unit/%.c $(STATIC_LIB)
 	@mkdir -p $(@D)

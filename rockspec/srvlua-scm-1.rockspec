@@ -23,6 +23,7 @@ dependencies = { 'lua == 5.1' }
 external_dependencies = {
   EV = { header = 'ev.h' },
   MBEDTLS = { header = 'mbedtls/ssl.h' },
+  CARES = { header = 'ares.h' },
 }
 
 build = {

@@ -9,6 +9,8 @@ local modules = {
   Lock = 'srvlua.Lock',
   Table = 'srvlua.Table',
   Timer = 'srvlua.Timer',
+  dns = 'srvlua.dns',
+  json = 'srvlua.json',
 }
 
 local srvlua = {

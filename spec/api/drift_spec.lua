@@ -41,6 +41,13 @@ local APP = [[
   emit('Atomic', methods(srvlua.Atomic()))
   emit('Long', methods(srvlua.Atomic.Long()))
   emit('Lock', methods(srvlua.Lock()))
+  for _, name in ipairs { 'dns', 'json' } do
+    local functions = {}
+    for key, value in pairs(srvlua[name]) do
+      if type(value) == 'function' then functions[#functions + 1] = key end
+    end
+    emit(name, functions)
+  end
 ]]
 
 local function set_of(list)
@@ -96,7 +103,7 @@ describe('the API', function()
     local app = boot()
     for class, file in pairs { Server = 'Server.lua', Port = 'Port.lua', ListenSocket = 'Port.lua',
       Connections = 'Port.lua', Timer = 'Timer.lua', Table = 'Table.lua', Atomic = 'Atomic.lua', Long = 'Atomic.lua',
-      Lock = 'Lock.lua' } do
+      Lock = 'Lock.lua', dns = 'dns.lua', json = 'json.lua' } do
       assert.same(sorted(defined(file, class)), sorted(set_of(app:expect(class))), class)
     end
   end)
@@ -108,7 +115,7 @@ describe('the API', function()
     for name in text:gmatch '\n%-%-%-@field ([%w_]+)' do
       expected[name] = true
     end
-    for _, name in ipairs { 'Timer', 'Table', 'Atomic', 'Lock' } do
+    for _, name in ipairs { 'Timer', 'Table', 'Atomic', 'Lock', 'dns', 'json' } do
       fields[name] = true -- loaded at its first use
     end
     assert.same(sorted(expected), sorted(fields))

@@ -24,6 +24,7 @@
 #define SV_LUA_STATE_NAME "srvlua.state" /* key of struct sv_lua in the registry */
 
 struct sv_lua_coroutine;
+struct sv_lua_dns;
 struct sv_lua_running;
 struct sv_lua_server;
 
@@ -66,6 +67,7 @@ struct sv_lua {
     int users_hook_mask, users_hook_count;
 
     bool has_made_timer;
+    struct sv_lua_dns *dns; /* of the process that looked a name up last, or NULL */
 
     /* References into the registry. */
     int server_ref;         /* while running: the server object */

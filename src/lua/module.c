@@ -6,6 +6,7 @@
 #include "lua/connections.h"
 #include "lua/constants.h"
 #include "lua/coroutine.h"
+#include "lua/dns.h"
 #include "lua/errors.h"
 #include "lua/lock.h"
 #include "lua/port.h"
@@ -83,6 +84,7 @@ void sv_lua_keep_alive(lua_State *L, int owner_index) {
 }
 
 static int state_gc(lua_State *L) {
+    sv_lua_dns_close(lua_touserdata(L, 1));
     sv_lua_coroutine_close(lua_touserdata(L, 1));
     return 0;
 }
@@ -122,7 +124,7 @@ static struct sv_lua *new_state(lua_State *L) {
     return lua;
 }
 
-/* -> table: Server, Timer, Table, Atomic, Lock, constants, version, version_id and the functions of runtime.md 1 and 9 */
+/* -> table: Server, Timer, Table, Atomic, Lock, dns, constants, version, version_id and the functions of runtime.md 1 and 9 */
 int luaopen_srvlua_core(lua_State *L) {
     static const struct sv_lua_function functions[] = {
         SV_LUA_FUNCTION("sleep", sv_lua_sleep),
@@ -147,6 +149,8 @@ int luaopen_srvlua_core(lua_State *L) {
     lua_setfield(L, -2, "Atomic");
     sv_lua_push_lock_class(L, lua);
     lua_setfield(L, -2, "Lock");
+    sv_lua_push_dns_module(L, lua);
+    lua_setfield(L, -2, "dns");
     sv_lua_push_constants(L);
     lua_setfield(L, -2, "constants");
     lua_pushliteral(L, SRVLUA_VERSION);

@@ -107,6 +107,9 @@ struct sv_server_settings {
     /* 1.7 coroutines */
     bool enable_coroutine;
     int64_t max_coroutine; /* derived, >= 1 then */
+    double socket_dns_timeout, dns_cache_expire; /* 0 = no limit, no cache */
+    char *dns_server;
+    int64_t dns_cache_capacity;
 
     /* 1.8 log, daemon, user; 2.4 log_format. What concerns the sink was applied to it by sv_settings_apply(). */
     char *log_file;

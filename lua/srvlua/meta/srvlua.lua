@@ -8,6 +8,8 @@
 ---@field Table srvlua.TableClass
 ---@field Atomic srvlua.AtomicClass
 ---@field Lock srvlua.LockClass
+---@field dns srvlua.dns
+---@field json srvlua.json
 ---@field version string like '0.1.0'
 ---@field version_id integer major * 10000 + minor * 100 + patch
 ---@field BASE integer
