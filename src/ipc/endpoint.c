@@ -279,31 +279,39 @@ static void copy_part(unsigned char *target, size_t at, size_t count, const void
     if (count) memcpy(target, (const unsigned char *)payload + (at - head_length), count);
 }
 
-int sv_send_wait(struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint64_t id, int32_t value, const void *head,
-                 size_t head_length, const void *payload, size_t length, int (*wait)(void *context), void *context) {
+int sv_send_some(struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint64_t id, int32_t value, const void *head,
+                 size_t head_length, const void *payload, size_t length, size_t *at) {
     struct sv_ring_writer *writer = sv_writer_to(endpoint, to);
     if (!writer) return -ENOMEM;
-    size_t total = head_length + length, at = 0;
+    size_t total = head_length + length;
     uint32_t most = sv_max_payload_to(endpoint, to);
     do {
-        uint32_t part = total - at < most ? (uint32_t)(total - at) : most;
-        struct sv_record *record;
-        while (!(record = sv_ring_reserve(writer, part))) {
-            sv_kick_all(endpoint);
-            sv_kick(endpoint, to);
-            if (wait(context)) return -EPIPE;
-        }
+        uint32_t part = total - *at < most ? (uint32_t)(total - *at) : most;
+        struct sv_record *record = sv_ring_reserve(writer, part);
+        if (!record) return -EAGAIN;
         record->length = part;
         record->type = type;
-        record->flags = (uint16_t)((at == 0 ? SV_RECORD_FIRST : 0) | (at + part == total ? SV_RECORD_LAST : 0));
+        record->flags = (uint16_t)((*at == 0 ? SV_RECORD_FIRST : 0) | (*at + part == total ? SV_RECORD_LAST : 0));
         record->id = id;
         record->value = value;
         record->stamp_ns = 0;
-        if (part) copy_part(record->payload, at, part, head, head_length, payload);
+        if (part) copy_part(record->payload, *at, part, head, head_length, payload);
         sv_send_filled(endpoint, to, record);
-        at += part;
-    } while (at < total);
+        *at += part;
+    } while (*at < total);
     return 0;
+}
+
+int sv_send_wait(struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint64_t id, int32_t value, const void *head,
+                 size_t head_length, const void *payload, size_t length, int (*wait)(void *context), void *context) {
+    size_t at = 0;
+    int result;
+    while ((result = sv_send_some(endpoint, to, type, id, value, head, head_length, payload, length, &at)) == -EAGAIN) {
+        sv_kick_all(endpoint);
+        sv_kick(endpoint, to);
+        if (wait(context)) return -EPIPE;
+    }
+    return result;
 }
 
 /* ------------------------------------------------------------------------------------------------- receiving */

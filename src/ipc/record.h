@@ -48,6 +48,10 @@ enum sv_record_type {
     SV_RECORD_START_FAILED,  /* manager -> master: value: code; the server cannot go on */
     SV_RECORD_RELOADING,     /* manager -> master: a reload begins */
     SV_RECORD_RELOADED,      /* manager -> master: it is over */
+
+    /* commands (server/command.h); id: of the question */
+    SV_RECORD_COMMAND,       /* asker -> any: value: number of the command; payload: struct command_head, data */
+    SV_RECORD_COMMAND_REPLY, /* value: 0, or a code instead of an answer; payload: the answer */
     SV_RECORD_TYPES
 };
 

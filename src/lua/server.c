@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "lua/callbacks.h"
+#include "lua/command.h"
 #include "lua/connections.h"
 #include "lua/coroutine.h"
 #include "lua/errors.h"
@@ -564,6 +565,8 @@ static const struct sv_lua_function server_methods[] = {
     SV_LUA_SERVER_METHOD("getManagerPid", server_get_manager_pid, ALWAYS),
     SV_LUA_SERVER_METHOD("getMasterPid", server_get_master_pid, ALWAYS),
     SV_LUA_SERVER_METHOD("getLastError", server_get_last_error, ALWAYS),
+    SV_LUA_SERVER_METHOD("addCommand", sv_lua_add_command, BEFORE),
+    SV_LUA_SERVER_METHOD("command", sv_lua_command, SRVLUA_ROLE_MASTER | SRVLUA_ROLE_WORKER),
     SV_LUA_SERVER_METHOD("getSocket", server_get_socket, ALWAYS),
     SV_LUA_END,
 };

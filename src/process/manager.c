@@ -593,8 +593,14 @@ static void receive(void *context, const struct sv_message *message) {
         case SV_RECORD_START_FAILED: on_start_failed(manager, message->value); break;
         case SV_RECORD_STOP_ALL: begin_stop(manager); break;
         case SV_RECORD_SHUTDOWN: begin_stop(manager); break;
+        case SV_RECORD_COMMAND: manager->rt->hooks.command(manager->rt->hooks.context, message); break;
         default: sv_log_write(&manager->rt->log, SRVLUA_LOG_WARNING, "manager: a record of type %d is not for me", message->type);
     }
+}
+
+static void before_sleep(void *context) {
+    struct manager *manager = context;
+    manager->rt->hooks.before_sleep(manager->rt->hooks.context);
 }
 
 static void failed(void *context) {
@@ -604,7 +610,7 @@ static void failed(void *context) {
 
 static int set_up(struct manager *manager) {
     struct sv_runtime *rt = manager->rt;
-    struct sv_loop_hooks hooks = {.receive = receive, .failed = failed, .context = manager};
+    struct sv_loop_hooks hooks = {.receive = receive, .before_sleep = before_sleep, .failed = failed, .context = manager};
     manager->children = calloc(rt->slot_count, sizeof *manager->children);
     if (!manager->children) return -ENOMEM;
     atomic_store(&rt->shared->manager_pid, getpid());

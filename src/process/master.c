@@ -82,6 +82,7 @@ static void begin_shutdown(struct master *master) {
 static void manager_died(struct master *master, int wait_status) {
     struct sv_runtime *rt = master->rt;
     master->is_manager_alive = false;
+    rt->is_manager_dead = true;
     if (master->phase == STOPPING || master->phase == QUIESCING) {
         enter_phase(master, DRAINING);
         return;
@@ -150,6 +151,7 @@ static void receive(void *context, const struct sv_message *message) {
             break;
         case SV_RECORD_QUIESCED:
         case SV_RECORD_DRAINED: on_answer(master, message->type); break;
+        case SV_RECORD_COMMAND_REPLY: master->rt->hooks.command(master->rt->hooks.context, message); break;
         default: sv_log_write(&master->rt->log, SRVLUA_LOG_WARNING, "master: a record of type %d is not for me", message->type);
     }
 }
@@ -162,6 +164,7 @@ static void after_mail(void *context) {
 static void before_sleep(void *context) {
     struct master *master = context;
     struct sv_runtime *rt = master->rt;
+    rt->hooks.before_sleep(rt->hooks.context);
     if (rt->config.single_thread) sv_reactor_thread_before_sleep(master->threads);
     if (master->phase == STOPPING && sv_now_ns() > atomic_load(&rt->shared->shutdown_deadline_ns) + SV_NS_PER_SECOND)
         kill(master->manager, SIGKILL); /* it ends its children by then, or they end with it */

@@ -72,6 +72,10 @@ struct sv_runtime_hooks {
     void (*failed)(void *context);
     /* Runs what the user process with that number among them is for; returns its exit status. */
     int (*run_user)(void *context, uint32_t user);
+    /* A COMMAND or COMMAND_REPLY has come. runs in: master, manager, workers. */
+    void (*command)(void *context, const struct sv_message *message);
+    /* The turn of the loop ends: what had to wait for others can be looked after. runs in: those, too. */
+    void (*before_sleep)(void *context);
     /* Writes where the code that runs is, lines that begin with a tab, and returns their length. At any instruction of a
      * worker, in a signal handler: reads only; `interrupted` is its ucontext_t. May be NULL. */
     size_t (*write_stack)(void *context, char *text, size_t size, const void *interrupted);
@@ -156,6 +160,7 @@ struct sv_runtime {
     struct sv_reactor reactor;   /* BASE: workers */
     bool has_reactor;
     bool is_reloading;   /* manager */
+    bool is_manager_dead; /* master */
     uint64_t *in_flight; /* [sessions] bytes sent by this process and not taken by the owner yet; mapped, touched as used */
     int32_t coroutines, coroutines_peak;
 };

@@ -238,6 +238,8 @@ static void receive(void *context, const struct sv_message *message) {
             else
                 begin_leaving(rt, SV_WORKER_DRAINING);
             break;
+        case SV_RECORD_COMMAND:
+        case SV_RECORD_COMMAND_REPLY: rt->hooks.command(rt->hooks.context, message); break;
         default: break; /* an order for a connection that went with its reactor */
     }
 }
@@ -387,6 +389,7 @@ static void before_sleep(void *context) {
         update_muted(rt);
     }
     sv_worker_handle_stash(rt);
+    rt->hooks.before_sleep(rt->hooks.context);
     if (worker->predecessor_life) take_over_predecessor(rt);
     if (worker->leaves_later && !has_predecessor(rt)) sv_worker_leave(rt);
     if (rt->has_reactor) sv_reactor_end_turn(&rt->reactor);

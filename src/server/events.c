@@ -15,6 +15,7 @@ void sv_events_enter(void *context) {
     server->last_error = 0;
     server->responses = 0;
     server->stats_timer = 0;
+    sv_commands_forget(server);
 }
 
 void srvlua_callback_failed(srvlua_server *server) {

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "net/listener.h"
 #include "process/runtime.h"
+#include "server/command.h"
 #include "server/settings.h"
 #include "srvlua.h"
 
@@ -59,6 +60,7 @@ struct srvlua_server {
     struct sv_output_waiter *waiters; /* oldest first */
     srvlua_stack_writer stack_writer; /* NULL: none */
     void *stack_writer_data;
+    struct sv_commands commands;
     bool has_stats_warning;
     struct sv_log_limit discard_notice;
     _Atomic int64_t next_idle_warning_ns; /* reactors: code 9007, once a second */

@@ -189,6 +189,8 @@ static void fill_config(srvlua_server *server) {
                   .ask = server->dispatch ? sv_dispatcher_ask : NULL,
                   .failed = sv_events_failed,
                   .run_user = sv_events_run_user,
+                  .command = sv_commands_take,
+                  .before_sleep = sv_commands_look,
                   .write_stack = sv_events_write_stack},
         .sink = server->sink,
         .log = server->log,

@@ -240,6 +240,24 @@ function Server:getMasterPid() end
 ---@return integer
 function Server:getLastError() end
 
+--- Adds a command: a question that `command` puts to a process; what the callback returns is the answer. Before start.
+-- The callback runs in the process that is asked, outside of coroutines, and returns text, usually JSON. Another type
+-- is answered with `{"data":"wrong return type","code":-2}`, an error with code -1.
+---@param name string
+---@param accepted_process_types integer sum of COMMAND_MASTER, _EVENT_WORKER, _TASK_WORKER, _MANAGER
+---@param callback fun(server: srvlua.Server, data: any): string
+---@return boolean ok, string? message, integer? code  505, 509
+function Server:addCommand(name, accepted_process_types, callback) end
+
+--- Asks a process by a command. Suspends until the answer is there. Master; BASE: worker 0.
+---@param name string of an added command
+---@param process_id integer worker, or index of a task worker, from 0 on; no matter for master and manager
+---@param process_type integer COMMAND_MASTER, COMMAND_EVENT_WORKER, COMMAND_TASK_WORKER or COMMAND_MANAGER
+---@param data any what the callback gets; for the manager less than 8 KiB
+---@param json_decode? boolean default true: the answer is JSON and is returned as a value; false: the text itself
+---@return any answer, string? message, integer? code  505, 507, 509, 1202, 9003 (the process died), 9012, 10001
+function Server:command(name, process_id, process_type, data, json_decode) end
+
 --- A listening socket. Any process, any time.
 ---@param port_number? integer of an INET port; default: the primary port
 ---@return srvlua.ListenSocket|false socket, string? message, integer? code

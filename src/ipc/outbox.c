@@ -1,0 +1,89 @@
+/* outbox.c: see outbox.h. */
+#include "ipc/outbox.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct sv_outgoing {
+    struct sv_outgoing *next;
+    uint32_t to;
+    uint16_t type;
+    int32_t value;
+    uint64_t id;
+    size_t at; /* so much of it is in the ring */
+    size_t length;
+    unsigned char payload[];
+};
+
+static bool is_waiting_for(const struct sv_outbox *outbox, uint32_t to) {
+    for (const struct sv_outgoing *outgoing = outbox->first; outgoing; outgoing = outgoing->next)
+        if (outgoing->to == to) return true;
+    return false;
+}
+
+static void append(struct sv_outbox *outbox, struct sv_outgoing *outgoing) {
+    outgoing->next = NULL;
+    if (outbox->last)
+        outbox->last->next = outgoing;
+    else
+        outbox->first = outgoing;
+    outbox->last = outgoing;
+    outbox->bytes += outgoing->length;
+}
+
+int sv_outbox_send(struct sv_outbox *outbox, struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint64_t id, int32_t value,
+                   const void *head, size_t head_length, const void *payload, size_t length) {
+    size_t at = 0;
+    int result = -EAGAIN;
+    if (!is_waiting_for(outbox, to))
+        result = sv_send_some(endpoint, to, type, id, value, head, head_length, payload, length, &at);
+    if (result != -EAGAIN) return result;
+    struct sv_outgoing *outgoing = malloc(sizeof *outgoing + head_length + length);
+    if (!outgoing) return -ENOMEM;
+    *outgoing = (struct sv_outgoing){.to = to, .type = type, .value = value, .id = id, .at = at, .length = head_length + length};
+    if (head_length) memcpy(outgoing->payload, head, head_length);
+    if (length) memcpy(outgoing->payload + head_length, payload, length);
+    append(outbox, outgoing);
+    return 0;
+}
+
+static int send_more(struct sv_endpoint *endpoint, struct sv_outgoing *outgoing) {
+    return sv_send_some(endpoint, outgoing->to, outgoing->type, outgoing->id, outgoing->value, NULL, 0, outgoing->payload,
+                        outgoing->length, &outgoing->at);
+}
+
+void sv_outbox_flush(struct sv_outbox *outbox, struct sv_endpoint *endpoint) {
+    struct sv_outbox left = {0};
+    struct sv_outgoing *next;
+    for (struct sv_outgoing *outgoing = outbox->first; outgoing; outgoing = next) {
+        next = outgoing->next;
+        if (is_waiting_for(&left, outgoing->to) || send_more(endpoint, outgoing))
+            append(&left, outgoing);
+        else
+            free(outgoing);
+    }
+    *outbox = left;
+}
+
+void sv_outbox_drop(struct sv_outbox *outbox, uint32_t to, uint64_t id) {
+    struct sv_outbox left = {0};
+    struct sv_outgoing *next;
+    for (struct sv_outgoing *outgoing = outbox->first; outgoing; outgoing = next) {
+        next = outgoing->next;
+        if (outgoing->to == to && outgoing->id == id)
+            free(outgoing);
+        else
+            append(&left, outgoing);
+    }
+    *outbox = left;
+}
+
+void sv_outbox_free(struct sv_outbox *outbox) {
+    struct sv_outgoing *next;
+    for (struct sv_outgoing *outgoing = outbox->first; outgoing; outgoing = next) {
+        next = outgoing->next;
+        free(outgoing);
+    }
+    *outbox = (struct sv_outbox){0};
+}
