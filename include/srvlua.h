@@ -459,18 +459,13 @@ struct srvlua_task_origin {
     int64_t task_id;
     int source_worker_id;
     int flags;
-    uint64_t reserved; /* which life of the source */
+    uint64_t source; /* which process, and which life of it */
 };
 /* The task of the running callback. -509: none runs here. Task worker, in the task callback (not later). */
 SRVLUA_API int srvlua_get_task_origin(srvlua_server *server, struct srvlua_task_origin *origin, struct srvlua_status *status);
 /* Sends a result to the worker that gave the task. flags: SERIALIZE. -507: one-way; -9014: no room for 10 s; -509. Task worker. */
 SRVLUA_API int srvlua_task_finish(srvlua_server *server, const struct srvlua_task_origin *origin, const void *data, size_t length,
                                   int flags, struct srvlua_status *status);
-/* A task's callback has returned, but the task goes on (a binding's coroutine): it counts as running until the token is given back.
- * -1: no task runs. Task worker. */
-SRVLUA_API int srvlua_suspend_task(srvlua_server *server);
-SRVLUA_API void srvlua_end_task(srvlua_server *server, int token);
-
 /* Sends a message to an event or task worker (methods.md 8); flags: SERIALIZE. -9015, -505, -9006, -509. Any running process. */
 SRVLUA_API int srvlua_send_message(srvlua_server *server, int worker_id, const void *data, size_t length, int flags,
                                    struct srvlua_status *status);
@@ -594,8 +589,8 @@ SRVLUA_API int srvlua_stats(srvlua_server *server, struct srvlua_stat *stats, si
 SRVLUA_API int64_t srvlua_stats_timer(const srvlua_server *server);
 /* Keeps the number of live coroutines of this process (a language binding reports each change). */
 SRVLUA_API void srvlua_count_coroutines(srvlua_server *server, int change);
-/* A callback suspends (a language binding's coroutine): its request is not done when the callback returns. Notes it, so that it
- * can be named if the process dies. Returns a token for srvlua_end_request(), -1 if there is nothing to note. Worker. */
+/* A callback suspends (a language binding's coroutine): its request, or task, is not done when the callback returns. Notes it, so
+ * that it can be named if the process dies. Returns a token for srvlua_end_request(), -1 if there is nothing to note. Workers. */
 SRVLUA_API int srvlua_suspend_request(srvlua_server *server);
 SRVLUA_API void srvlua_end_request(srvlua_server *server, int token);
 /* Reports an error that no callback return value could carry (a resumed coroutine): counted, exit_on_error applies. */

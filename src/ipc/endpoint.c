@@ -80,14 +80,18 @@ void sv_ipc_close(struct sv_ipc *ipc) {
     ipc->fd_channels = NULL;
 }
 
-void sv_ring_all_bells(const struct sv_ipc *ipc) {
+bool sv_wake(const struct sv_ipc *ipc, uint32_t endpoint) {
     uint64_t one = 1;
+    if (!atomic_exchange(&sv_inbox_of(ipc, endpoint)->sleeping, 0)) return false;
+    ssize_t written = write(ipc->bells[endpoint], &one, sizeof one);
+    (void)written; /* EAGAIN: rung 2^64 - 2 times already */
+    return true;
+}
+
+void sv_ring_all_bells(const struct sv_ipc *ipc) {
     for (uint32_t i = 0; i < ipc->endpoints; i++) {
-        struct sv_inbox *inbox = sv_inbox_of(ipc, i);
-        atomic_store(&inbox->look_everywhere, 1);
-        if (!atomic_exchange(&inbox->sleeping, 0)) continue;
-        ssize_t written = write(ipc->bells[i], &one, sizeof one);
-        (void)written; /* EAGAIN: rung 2^64 - 2 times already */
+        atomic_store(&sv_inbox_of(ipc, i)->look_everywhere, 1);
+        sv_wake(ipc, i);
     }
 }
 
@@ -206,11 +210,7 @@ void sv_kick(struct sv_endpoint *endpoint, uint32_t to) {
      * the bit and find the ring empty in between. This way, either it finds the record, or the bit stays for its next look. */
     atomic_fetch_or(&peer->dirty[endpoint->id >> 6], bit);
     atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in sv_fall_asleep */
-    if (atomic_load_explicit(&peer->sleeping, memory_order_relaxed) && atomic_exchange(&peer->sleeping, 0)) {
-        uint64_t one = 1;
-        ssize_t written = write(endpoint->ipc->bells[to], &one, sizeof one);
-        (void)written; /* EAGAIN: rung already */
-    }
+    if (atomic_load_explicit(&peer->sleeping, memory_order_relaxed)) sv_wake(endpoint->ipc, to);
 }
 
 void sv_kick_all(struct sv_endpoint *endpoint) {

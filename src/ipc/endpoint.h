@@ -151,6 +151,8 @@ uint32_t sv_max_payload_to(struct sv_endpoint *endpoint, uint32_t to);
 /* Rings the bells of all peers that got something. */
 void sv_kick_all(struct sv_endpoint *endpoint);
 void sv_kick(struct sv_endpoint *endpoint, uint32_t to);
+/* Wakes an endpoint for something else than records. True if it slept. Any process. */
+bool sv_wake(const struct sv_ipc *ipc, uint32_t endpoint);
 
 typedef void (*sv_receiver)(void *context, const struct sv_message *message);
 /* Takes at most `most` records of each peer in and hands them to `receiver`; returns how many. Each is marked as begun before

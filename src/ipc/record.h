@@ -52,6 +52,10 @@ enum sv_record_type {
     /* commands (server/command.h); id: of the question */
     SV_RECORD_COMMAND,       /* asker -> any: value: number of the command; payload: struct command_head, data */
     SV_RECORD_COMMAND_REPLY, /* value: 0, or a code instead of an answer; payload: the answer */
+
+    /* between processes; payload: a head (below), data; value: enum srvlua_task_flag of the data */
+    SV_RECORD_FINISH,        /* task worker -> who gave the task; id: task */
+    SV_RECORD_MESSAGE,       /* any -> event or task worker; id: 0 */
     SV_RECORD_TYPES
 };
 
@@ -71,6 +75,18 @@ struct sv_packet_head { /* in front of a datagram's bytes */
     int32_t server_socket;
     uint32_t address_length; /* bytes of text that follow, without NUL; then the datagram */
     uint32_t reserved;
+};
+
+struct sv_finish_head { /* in front of a task's result */
+    uint32_t task_worker;   /* process number */
+    uint32_t born;          /* of who gave the task (process/tasks.h) */
+    int64_t stamp_ns;       /* wall clock */
+};
+
+struct sv_message_head { /* in front of a message */
+    int32_t source;      /* process number, -1: master or manager */
+    uint32_t reserved;
+    int64_t stamp_ns;    /* wall clock */
 };
 
 struct sv_file_head {

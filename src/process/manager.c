@@ -20,6 +20,7 @@
 #include "process/runtime.h"
 
 #define KILL_GRACE_NS (SV_NS_PER_SECOND / 2) /* after max_wait_time, before SIGKILL */
+#define FORWARD_NS (SV_NS_PER_SECOND / 10) /* longest wait for room to forward one record */
 #define TICK_MS 20                           /* deadlines are looked at this often while there are any */
 
 enum life_phase { LIFE_NONE, LIFE_STARTING, LIFE_SERVING, LIFE_LEAVING };
@@ -50,10 +51,11 @@ struct manager {
     enum stop_phase stopping;
     struct {
         bool is_active, is_failed;
-        uint32_t next, in_progress; /* slots not begun yet; slots under way */
+        uint32_t next, end, in_progress; /* slots not begun yet, from next to end; slots under way */
     } reload;
     int64_t ticker;
     int failure; /* code with which start() fails, 0 = none */
+    uint32_t forwarded_slot; /* whose mail is being forwarded */
     bool is_up;  /* BASE: worker 0 was ready once, so the start callback is done */
 };
 
@@ -80,8 +82,10 @@ static void need_ticks(struct manager *manager) {
     if (manager->ticker <= 0) manager->ticker = sv_timer_add_internal(&manager->rt->loop, TICK_MS, true, on_tick, manager);
 }
 
+/* Reactors know event workers only. */
 static void tell_owners(struct manager *manager, uint16_t type, uint32_t slot, uint32_t parity) {
     struct sv_runtime *rt = manager->rt;
+    if (slot >= rt->config.workers) return;
     for (uint32_t i = 0; i < rt->ipc.reactors; i++)
         sv_runtime_tell(rt, sv_endpoint_of_reactor(i), type, slot, (int32_t)parity);
 }
@@ -136,6 +140,7 @@ static void end_reload_of(struct manager *manager, struct child *child, bool is_
 static bool is_free(const struct manager *manager, uint32_t slot, uint32_t parity) {
     const struct sv_slot_life *life = &manager->rt->slots[slot].life[parity];
     if (manager->children[slot].lives[parity].phase != LIFE_NONE) return false;
+    if (slot >= manager->rt->config.workers) return true; /* nothing of it is anybody's own */
     return atomic_load(&life->state) == SV_PROCESS_NONE || atomic_load(&life->ends) >= manager->rt->ipc.reactors;
 }
 
@@ -220,8 +225,22 @@ static bool is_redelivered(const struct manager *manager, uint32_t slot, uint32_
     return false;
 }
 
+static void lose_task(struct manager *manager, uint32_t slot, pid_t pid, uint64_t key) {
+    struct sv_runtime *rt = manager->rt;
+    uint32_t first = sv_endpoint_of_slot(&rt->ipc, 0, 0), source = sv_task_key_endpoint(key);
+    char giver[32] = "the master or manager";
+    if (source >= first) snprintf(giver, sizeof giver, "process %u", (source - first) / 2);
+    sv_count(rt->counters, SV_COUNT_LOST, 1);
+    sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "task worker %u (pid %d) died while it ran task %u of %s: that task is lost", slot, (int)pid,
+                 (uint32_t)key, giver);
+}
+
 static void lose_request(struct manager *manager, uint32_t slot, pid_t pid, uint64_t id, bool was_running, bool is_given_again) {
     struct sv_runtime *rt = manager->rt;
+    if (id & SV_TASK_KEY) {
+        lose_task(manager, slot, pid, id);
+        return;
+    }
     const char *state = was_running ? "served" : "had suspended a request of";
     if (is_given_again) {
         sv_log_about(&rt->log, SRVLUA_LOG_WARNING, (int64_t)id, 0, "worker %u (pid %d) died while it %s session %llu: its successor gets it once more",
@@ -249,6 +268,29 @@ static void report_lost(struct manager *manager, uint32_t slot, uint32_t parity,
     if (!unnamed) return;
     sv_count(rt->counters, SV_COUNT_LOST, unnamed);
     sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "worker %u (pid %d) died with %u more suspended requests: they are lost", slot, (int)pid, unnamed);
+}
+
+/* What others sent to a process that was replaced and is gone now goes to its successor. */
+static void forward(void *context, const struct sv_message *message) {
+    struct manager *manager = context;
+    struct sv_runtime *rt = manager->rt;
+    uint32_t to = sv_endpoint_of_slot(&rt->ipc, manager->forwarded_slot, manager->children[manager->forwarded_slot].active);
+    if (message->type < SV_RECORD_FINISH) return; /* an order to the dead one */
+    int result = sv_runtime_send(rt, to, message->type, message->id, message->value, NULL, 0, message->payload, message->length,
+                                 sv_now_ns() + FORWARD_NS);
+    if (result)
+        sv_log_about(&rt->log, SRVLUA_LOG_ERROR, 0, -result, "a %s for worker %u is lost: its new process has no room for it",
+                     message->type == SV_RECORD_FINISH ? "task's result" : "message", manager->forwarded_slot);
+}
+
+static void forward_mail(struct manager *manager, uint32_t slot, uint32_t parity) {
+    struct sv_runtime *rt = manager->rt;
+    struct sv_endpoint inbox;
+    if (sv_endpoint_open(&inbox, &rt->ipc, sv_endpoint_of_slot(&rt->ipc, slot, parity))) return;
+    sv_set_muted(&inbox, true); /* the records of reactors have an heir */
+    manager->forwarded_slot = slot;
+    while (sv_receive(&inbox, SV_DRAIN_BATCH, forward, manager)) {}
+    sv_endpoint_close(&inbox);
 }
 
 static void report_error(struct manager *manager, uint32_t slot, pid_t pid, int status) {
@@ -298,6 +340,7 @@ static void on_death(struct manager *manager, uint32_t slot, uint32_t parity, in
     uint32_t endpoint = sv_endpoint_of_slot(&rt->ipc, slot, parity);
     *life = (struct life){.phase = LIFE_NONE};
     atomic_store(&rt->slots[slot].pid[parity], 0);
+    sv_tasks_recover(rt, slot, parity);
     sv_ring_all_bells(&rt->ipc);
     tell_owners(manager, SV_RECORD_WORKER_DOWN, slot, parity);
     if (!is_process_mode(manager)) free_sessions_of(manager, endpoint);
@@ -317,6 +360,7 @@ static void on_death(struct manager *manager, uint32_t slot, uint32_t parity, in
         replacement_failed(manager, slot, parity, was_quick);
     } else if (parity != child->active) { /* the former generation has gone: what it left in its inbox is its successor's */
         atomic_store(&rt->slots[slot].life[parity].is_handed_over, 1);
+        forward_mail(manager, slot, parity);
         sv_ring_all_bells(&rt->ipc);
         if (child->wants_replacement)
             start_replacement(manager, slot);
@@ -414,14 +458,18 @@ static void begin_reload(struct manager *manager, bool only_task_workers) {
         sv_log_write(&rt->log, SRVLUA_LOG_NOTICE, "a reload is going on: the new request is discarded");
         return;
     }
-    if (only_task_workers) {
-        sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "there are no task workers to reload");
+    bool has_tasks = rt->config.task_workers && is_process_mode(manager);
+    if (only_task_workers && !has_tasks) {
+        sv_log_write(&rt->log, SRVLUA_LOG_WARNING,
+                     rt->config.task_workers ? "BASE mode cannot reload task workers" : "there are no task workers to reload");
         return;
     }
     manager->reload.is_active = rt->is_reloading = true;
     manager->reload.is_failed = false;
-    manager->reload.next = manager->reload.in_progress = 0;
-    sv_log_write(&rt->log, SRVLUA_LOG_INFO, "the workers are reloaded");
+    manager->reload.in_progress = 0;
+    manager->reload.next = only_task_workers ? rt->config.workers : 0;
+    manager->reload.end = rt->config.workers + (has_tasks ? rt->config.task_workers : 0);
+    sv_log_write(&rt->log, SRVLUA_LOG_INFO, "the %sworkers are reloaded", only_task_workers ? "task " : "");
     announce_reload(manager, false);
     sv_runtime_fire(rt, SRVLUA_ON_BEFORE_RELOAD);
     progress_reload(manager);
@@ -444,9 +492,9 @@ static void progress_reload(struct manager *manager) {
     if (!manager->reload.is_active || manager->stopping) return;
     uint32_t at_once = rt->config.reload_async ? (uint32_t)rt->config.reload_parallel : 1;
     if (at_once == 0) at_once = UINT32_MAX;
-    while (manager->reload.next < rt->config.workers && manager->reload.in_progress < at_once)
+    while (manager->reload.next < manager->reload.end && manager->reload.in_progress < at_once)
         reload_slot(manager, manager->reload.next++);
-    if (manager->reload.next < rt->config.workers || manager->reload.in_progress) return;
+    if (manager->reload.next < manager->reload.end || manager->reload.in_progress) return;
     manager->reload.is_active = rt->is_reloading = false;
     if (manager->reload.is_failed) {
         sv_count(rt->counters, SV_COUNT_RELOAD_FAILED, 1);
@@ -466,6 +514,16 @@ static bool slot_is_of(const struct manager *manager, uint32_t slot, enum stop_p
     return slot >= config->workers + config->task_workers;
 }
 
+/* Tasks for which the shutdown left no time. */
+static void report_unrun(struct manager *manager) {
+    struct sv_runtime *rt = manager->rt;
+    uint64_t count, bytes;
+    sv_jobs_count(&rt->jobs, &count, &bytes);
+    if (!count) return;
+    sv_count(rt->counters, SV_COUNT_LOST, (int64_t)count);
+    sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "the server ends with %llu tasks that were not run: they are lost", (unsigned long long)count);
+}
+
 /* Event workers first, then task workers, then user processes: each kind may still need the next one. */
 static void progress_stop(struct manager *manager) {
     struct sv_runtime *rt = manager->rt;
@@ -478,6 +536,7 @@ static void progress_stop(struct manager *manager) {
             for (uint32_t parity = 0; slot_is_of(manager, slot, manager->stopping) && parity < 2; parity++)
                 tell_to_leave(manager, slot, parity, SV_STOP_WAIT);
     }
+    report_unrun(manager);
     sv_loop_stop(&rt->loop);
 }
 
@@ -594,13 +653,19 @@ static void receive(void *context, const struct sv_message *message) {
         case SV_RECORD_STOP_ALL: begin_stop(manager); break;
         case SV_RECORD_SHUTDOWN: begin_stop(manager); break;
         case SV_RECORD_COMMAND: manager->rt->hooks.command(manager->rt->hooks.context, message); break;
-        default: sv_log_write(&manager->rt->log, SRVLUA_LOG_WARNING, "manager: a record of type %d is not for me", message->type);
+        default:
+            if (message->type >= SV_RECORD_FINISH) {
+                manager->rt->hooks.mail(manager->rt->hooks.context, message);
+                break;
+            }
+            sv_log_write(&manager->rt->log, SRVLUA_LOG_WARNING, "manager: a record of type %d is not for me", message->type);
     }
 }
 
 static void before_sleep(void *context) {
     struct manager *manager = context;
     manager->rt->hooks.before_sleep(manager->rt->hooks.context);
+    sv_messages_flush(manager->rt);
 }
 
 static void failed(void *context) {

@@ -152,7 +152,12 @@ static void receive(void *context, const struct sv_message *message) {
         case SV_RECORD_QUIESCED:
         case SV_RECORD_DRAINED: on_answer(master, message->type); break;
         case SV_RECORD_COMMAND_REPLY: master->rt->hooks.command(master->rt->hooks.context, message); break;
-        default: sv_log_write(&master->rt->log, SRVLUA_LOG_WARNING, "master: a record of type %d is not for me", message->type);
+        default:
+            if (message->type >= SV_RECORD_FINISH) {
+                master->rt->hooks.mail(master->rt->hooks.context, message);
+                break;
+            }
+            sv_log_write(&master->rt->log, SRVLUA_LOG_WARNING, "master: a record of type %d is not for me", message->type);
     }
 }
 
@@ -166,6 +171,7 @@ static void before_sleep(void *context) {
     struct sv_runtime *rt = master->rt;
     rt->hooks.before_sleep(rt->hooks.context);
     if (rt->config.single_thread) sv_reactor_thread_before_sleep(master->threads);
+    sv_messages_flush(rt);
     if (master->phase == STOPPING && sv_now_ns() > atomic_load(&rt->shared->shutdown_deadline_ns) + SV_NS_PER_SECOND)
         kill(master->manager, SIGKILL); /* it ends its children by then, or they end with it */
     if (master->phase != LEAVING) return;

@@ -21,7 +21,8 @@ static int map_shared(struct sv_runtime *rt) {
     const struct sv_runtime_config *config = &rt->config;
     uint32_t reactors = config->mode == SRVLUA_PROCESS ? config->reactors : 0;
     rt->slot_count = config->workers + config->task_workers + config->users;
-    size_t size = sv_cache_lines(sizeof(struct sv_shared)) + sv_cache_lines(rt->slot_count * sizeof(struct sv_slot)) +
+    uint32_t producers = 2 + reactors + 2 * rt->slot_count;
+    size_t size = sv_jobs_bytes(producers, config->task_workers, config->rings.task_ring) + sv_cache_lines(sizeof(struct sv_shared)) + sv_cache_lines(rt->slot_count * sizeof(struct sv_slot)) +
                   sv_cache_lines(rt->slot_count * 2 * sizeof(struct sv_stack_text)) +
                   sv_session_table_bytes(config->session_table_size) +
                   sv_ipc_bytes(reactors, config->workers, rt->slot_count, &config->rings);
@@ -32,6 +33,8 @@ static int map_shared(struct sv_runtime *rt) {
     rt->stacks = sv_arena_alloc(&rt->arena, rt->slot_count * 2 * sizeof *rt->stacks);
     if (!rt->shared || !rt->slots || !rt->stacks) return -ENOMEM;
     result = sv_session_table_init(&rt->sessions, &rt->arena, config->session_table_size, config->start_session_id);
+    if (result) return result;
+    result = sv_jobs_init(&rt->jobs, &rt->arena, producers, config->task_workers, config->rings.task_ring);
     if (result) return result;
     return sv_ipc_init(&rt->ipc, &rt->arena, config->mode == SRVLUA_PROCESS, reactors, config->workers, rt->slot_count, &config->rings);
 }
@@ -59,6 +62,8 @@ int sv_runtime_become(struct sv_runtime *rt, enum srvlua_role role, const char *
     rt->counters = &sv_inbox_of(&rt->ipc, id)->counters;
     int result = sv_endpoint_open(&rt->endpoint, &rt->ipc, id);
     if (result) return result;
+    result = sv_job_producer_open(&rt->tasks.producer, &rt->jobs, id);
+    if (result) return result;
     size_t bytes = (rt->sessions.mask + 1) * sizeof *rt->in_flight;
     rt->in_flight = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (rt->in_flight == MAP_FAILED) {
@@ -83,6 +88,10 @@ void sv_runtime_unbecome(struct sv_runtime *rt) {
     rt->has_reactor = false;
     sv_loop_free(&rt->loop);
     if (rt->endpoint.ipc) sv_endpoint_close(&rt->endpoint);
+    sv_job_producer_close(&rt->tasks.producer);
+    free(rt->tasks.buffer);
+    rt->tasks = (struct sv_task_state){0};
+    sv_messages_free(&rt->messages);
     if (rt->in_flight) munmap(rt->in_flight, (rt->sessions.mask + 1) * sizeof *rt->in_flight);
     rt->in_flight = NULL;
 }
@@ -143,6 +152,7 @@ struct waiting {
     struct sv_runtime *rt;
     uint32_t to;
     int64_t until_ns; /* 0: as long as it takes */
+    bool takes_in;    /* what comes meanwhile: the peer may be waiting for us */
 };
 
 static void stash(void *context, const struct sv_message *message) {
@@ -154,6 +164,7 @@ static void stash(void *context, const struct sv_message *message) {
     sv_worker_stash(rt, message);
 }
 
+/* A peer whose process is being replaced after a crash comes back. */
 static bool is_peer_gone(const struct sv_runtime *rt, uint32_t endpoint) {
     uint32_t first = sv_endpoint_of_slot(&rt->ipc, 0, 0);
     if (endpoint < first) return false;
@@ -166,7 +177,7 @@ static int wait_for_room(void *context) {
     struct waiting *waiting = context;
     struct sv_runtime *rt = waiting->rt;
     if (waiting->until_ns && (sv_now_ns() > waiting->until_ns || is_peer_gone(rt, waiting->to))) return -1;
-    if (rt->ipc.is_process_mode || rt->role != SRVLUA_ROLE_WORKER) {
+    if (!waiting->takes_in) {
         atomic_store(&rt->endpoint.inbox->sleeping, 1);
         struct pollfd bell = {.fd = sv_bell_fd(&rt->endpoint), .events = POLLIN};
         struct sv_ring_writer *writer = sv_writer_to(&rt->endpoint, waiting->to);
@@ -187,13 +198,33 @@ static int wait_for_room(void *context) {
 
 int sv_runtime_order(struct sv_runtime *rt, const struct sv_session *session, uint16_t type, uint64_t id, int32_t value,
                      const void *head, size_t head_length, const void *payload, size_t length) {
-    struct waiting waiting = {rt, session->owner, 0};
+    struct waiting waiting = {rt, session->owner, 0, !rt->ipc.is_process_mode && rt->role == SRVLUA_ROLE_WORKER};
     if (!rt->ipc.is_process_mode)
         waiting.until_ns = sv_now_ns() + (rt->role == SRVLUA_ROLE_MANAGER ? MANAGER_WAIT_NS : FORWARD_WAIT_NS);
     int result = sv_send_wait(&rt->endpoint, session->owner, type, id, value, head, head_length, payload, length, wait_for_room, &waiting);
     if (rt->role == SRVLUA_ROLE_USER) sv_kick(&rt->endpoint, session->owner); /* its loop may not turn for long */
     if (result == 0) return 0;
     return result == -ENOMEM ? -SRVLUA_ERROR_MALLOC_FAIL : -SRVLUA_ERROR_OUTPUT_BUFFER_OVERFLOW;
+}
+
+int sv_runtime_send(struct sv_runtime *rt, uint32_t endpoint, uint16_t type, uint64_t id, int32_t value, const void *head,
+                    size_t head_length, const void *payload, size_t length, int64_t until_ns) {
+    struct waiting waiting = {rt, endpoint, until_ns, rt->role == SRVLUA_ROLE_WORKER || rt->role == SRVLUA_ROLE_TASK};
+    bool is_event_worker = rt->role == SRVLUA_ROLE_WORKER && rt->ipc.is_process_mode, was_muted = rt->endpoint.is_muted;
+    if (is_event_worker) sv_set_muted(&rt->endpoint, true); /* events wait in their rings */
+    int result = sv_send_wait(&rt->endpoint, endpoint, type, id, value, head, head_length, payload, length, wait_for_room, &waiting);
+    if (is_event_worker) sv_set_muted(&rt->endpoint, was_muted);
+    if (result == 0) return 0;
+    return result == -ENOMEM ? -SRVLUA_ERROR_MALLOC_FAIL : -SRVLUA_ERROR_SERVER_PIPE_BUFFER_FULL;
+}
+
+void sv_runtime_nap(struct sv_runtime *rt, int64_t ns) {
+    sv_kick_all(&rt->endpoint);
+    atomic_store(&rt->endpoint.inbox->sleeping, 1);
+    struct pollfd bell = {.fd = sv_bell_fd(&rt->endpoint), .events = POLLIN};
+    poll(&bell, 1, (int)((ns + 999999) / 1000000));
+    atomic_store(&rt->endpoint.inbox->sleeping, 0);
+    sv_bell_clear(&rt->endpoint);
 }
 
 int sv_runtime_tell(struct sv_runtime *rt, uint32_t endpoint, uint16_t type, uint64_t id, int32_t value) {
@@ -258,6 +289,7 @@ static int run(struct sv_runtime *rt, struct srvlua_status *status) {
     result = map_shared(rt);
     if (result) {
         sv_ipc_close(&rt->ipc);
+        sv_jobs_close(&rt->jobs);
         sv_arena_unmap(&rt->arena);
         return sv_fail(status, SRVLUA_ERROR_MALLOC_FAIL, "the shared memory could not be mapped: %s", strerror(-result));
     }
@@ -275,6 +307,7 @@ static int run(struct sv_runtime *rt, struct srvlua_status *status) {
     if (rt->config.pid_file) sv_pid_file_remove(rt->config.pid_file);
     sv_signals_give_back(&rt->saved_signals);
     sv_ipc_close(&rt->ipc);
+    sv_jobs_close(&rt->jobs);
     sv_arena_unmap(&rt->arena);
     return result;
 }

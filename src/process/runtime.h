@@ -21,7 +21,9 @@
 #include "process/hang.h"
 #include "process/identity.h"
 #include "process/notify.h"
+#include "process/messages.h"
 #include "process/signals.h"
+#include "process/tasks.h"
 #include "reactor/accept.h"
 #include "reactor/reactor.h"
 #include "reactor/ring_home.h"
@@ -39,7 +41,11 @@ struct sv_runtime_config { /* from the settings; read only once the server runs 
     int64_t output_memory_limit, max_queued_bytes;
     double heartbeat_interval, max_wait_time, start_timeout, respawn_window, respawn_delay_max, reload_jitter;
     int64_t respawn_burst, reload_parallel;
-    int64_t max_request, max_request_grace;
+    int64_t max_request, max_request_grace, task_max_request, task_max_request_grace;
+    bool task_coroutines;      /* task workers run tasks side by side */
+    int64_t max_coroutine;
+    int64_t spin_ns;           /* longest busy wait for what is expected at once, 0 = none */
+    int64_t message_stash;     /* bytes of messages that may wait for room */
     bool reload_async, is_daemon;
     bool is_sticky, is_sticky_in_flight; /* dispatch: as in struct sv_ring_home */
     bool measures_time;                  /* callbacks are timed: somebody looks at it */
@@ -50,7 +56,7 @@ struct sv_runtime_config { /* from the settings; read only once the server runs 
     const char *pid_file;
     const char *user, *group, *root; /* NULL: not given */
     int on_lost_request; /* enum sv_lost_action */
-    double hang_warning, hang_timeout; /* seconds, 0 = off */
+    double hang_warning, hang_timeout, task_hang_warning, task_hang_timeout; /* seconds, 0 = off */
 };
 
 enum sv_lost_action { SV_LOST_ACTION_KEEP, SV_LOST_ACTION_CLOSE, SV_LOST_ACTION_REDELIVER };
@@ -63,6 +69,14 @@ struct sv_runtime_hooks {
     int (*fire)(void *context, struct srvlua_event_data *data);
     /* An event of a connection, or a datagram, for this worker. Also answers CLOSED. runs in: worker. */
     void (*deliver)(void *context, const struct sv_message *message);
+    /* Runs a task. runs in: task worker. */
+    void (*run_task)(void *context, const struct sv_task *task);
+    /* A record between processes: FINISH, MESSAGE and what follows them. runs in: any process. */
+    void (*mail)(void *context, const struct sv_message *message);
+    /* The same for a process that waits in a call: true if the record was dealt with, false: later. */
+    bool (*mail_at_once)(void *context, const struct sv_message *message);
+    /* True if the process waits for a record that should come at once: then it may spin for it. */
+    bool (*is_expecting)(void *context);
     /* Worker for an event (PROCESS). runs in: reactor threads, so it reads only what never changes or is atomic. */
     uint32_t (*choose)(void *context, const struct sv_connection *connection, const struct sv_address *from, uint16_t type);
     /* The same asked of the user's own function, NULL: there is none; see struct sv_ring_home. runs in: reactor threads. */
@@ -138,6 +152,7 @@ struct sv_runtime {
     struct sv_shared *shared;
     struct sv_session_table sessions;
     struct sv_ipc ipc;
+    struct sv_jobs jobs;
     struct sv_slot *slots; /* [slot_count] */
     struct sv_stack_text *stacks; /* [slot_count × 2], by slot and parity */
     uint32_t slot_count;
@@ -155,6 +170,8 @@ struct sv_runtime {
     struct srvlua_loop loop;
     struct sv_counters *counters;
     struct sv_worker worker;
+    struct sv_task_state tasks;
+    struct sv_message_queue messages; /* that wait for room */
     struct sv_fault *fault; /* worker with a manager */
     struct sv_acceptor acceptor; /* master; BASE: workers */
     struct sv_reactor reactor;   /* BASE: workers */
@@ -177,6 +194,12 @@ static inline bool sv_runtime_owns(const struct sv_runtime *rt, const struct sv_
 /* Hands an order to the owner of a connection; waits for room as the contract allows. 0 or -code. */
 int sv_runtime_order(struct sv_runtime *rt, const struct sv_session *session, uint16_t type, uint64_t id, int32_t value,
                      const void *head, size_t head_length, const void *payload, size_t length);
+/* Sends a record of any length to any endpoint, waiting for room, at most until until_ns (monotonic; 0: as long as it takes);
+ * a worker takes in what comes meanwhile, for later. 0 or -code (9006: no room came). */
+int sv_runtime_send(struct sv_runtime *rt, uint32_t endpoint, uint16_t type, uint64_t id, int32_t value, const void *head,
+                    size_t head_length, const void *payload, size_t length, int64_t until_ns);
+/* Sleeps until the bell rings, at most so long: for who waits in a call and has no worker's way to do so. */
+void sv_runtime_nap(struct sv_runtime *rt, int64_t ns);
 /* The master's endpoint. */
 static inline uint32_t sv_runtime_master(const struct sv_runtime *rt) {
     return rt->config.single_thread ? sv_endpoint_of_reactor(0) : SV_ENDPOINT_MASTER;
@@ -207,8 +230,13 @@ void sv_worker_stash(struct sv_runtime *rt, const struct sv_message *message);
 /* The request that is running suspends: it is noted, so that its loss can be named. Token for sv_worker_resume_done, or -1. */
 int32_t sv_worker_note_suspended(struct sv_runtime *rt);
 void sv_worker_forget_suspended(struct sv_runtime *rt, int32_t token);
-/* Counts one handled request; the worker may begin to leave (max_request). */
+/* Counts one handled request, or task; the worker may begin to leave (max_request, task_max_request). */
 void sv_worker_count_request(struct sv_runtime *rt);
+void sv_worker_count_task(struct sv_runtime *rt);
+/* Waits in a call, taking in what comes: orders, results (hooks.mail_at_once), all else for later. Events stay in their rings.
+ * until_ns: monotonic, 0 = no limit. 0 when is_done() says so, -ETIMEDOUT, or -EINTR when the process is to leave at once.
+ * runs in: workers and task workers. */
+int sv_worker_wait(struct sv_runtime *rt, bool (*is_done)(void *context), void *context, int64_t until_ns);
 
 /* --------------------------------------------------------------------------------- between the files of this folder */
 

@@ -1,6 +1,7 @@
-/* worker.c: an event worker: takes the events of its inbox (PROCESS) or of its own reactor (BASE) and runs callbacks.
- * Its life is the picture above enum sv_worker_phase (runtime.h). */
+/* worker.c: an event worker takes the events of its inbox (PROCESS) or of its own reactor (BASE) and runs callbacks; a task
+ * worker takes tasks (tasks.c). Their life is the picture above enum sv_worker_phase (runtime.h). */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "process/runtime.h"
+#include "reactor/signal.h"
 
 #define LOOK_EVERY_MS 20 /* how often a leaving worker looks whether it may go */
 #define TURN_NS (SV_NS_PER_SECOND / 100) /* after so much work signals, orders and timers have their turn */
@@ -58,10 +60,12 @@ void sv_worker_end(struct sv_runtime *rt) {
     atomic_store_explicit(&worker->life->serving, 0, memory_order_relaxed);
 }
 
-int32_t sv_worker_note_suspended(struct sv_runtime *rt) {
+static bool is_task_worker(const struct sv_runtime *rt) {
+    return rt->role == SRVLUA_ROLE_TASK;
+}
+
+static int32_t note_suspended(struct sv_runtime *rt, uint64_t session) {
     struct sv_slot_life *life = rt->worker.life;
-    uint64_t session = atomic_load_explicit(&life->serving, memory_order_relaxed);
-    if (!session) return -1;
     for (int32_t i = 0; i < SV_SUSPENDED_MAX; i++) {
         int32_t place = (rt->worker.next_suspended + i) % SV_SUSPENDED_MAX;
         if (atomic_load_explicit(&life->suspended[place], memory_order_relaxed)) continue;
@@ -73,9 +77,18 @@ int32_t sv_worker_note_suspended(struct sv_runtime *rt) {
     return SV_SUSPENDED_MAX;
 }
 
+int32_t sv_worker_note_suspended(struct sv_runtime *rt) {
+    uint64_t session = atomic_load_explicit(&rt->worker.life->serving, memory_order_relaxed);
+    if (!session) return -1;
+    int32_t token = note_suspended(rt, session);
+    if (is_task_worker(rt)) sv_tasks_suspend(rt, token);
+    return token;
+}
+
 void sv_worker_forget_suspended(struct sv_runtime *rt, int32_t token) {
     struct sv_slot_life *life = rt->worker.life;
     if (token < 0) return;
+    if (is_task_worker(rt)) sv_tasks_end(rt, token);
     if (token < SV_SUSPENDED_MAX)
         atomic_store_explicit(&life->suspended[token], 0, memory_order_relaxed);
     else
@@ -115,13 +128,8 @@ static void update_muted(struct sv_runtime *rt) {
 static void hand_over_inbox(struct sv_runtime *rt) {
     if (atomic_exchange(&rt->worker.life->is_handed_over, 1)) return;
     update_muted(rt);
-    struct sv_inbox *successor = sv_inbox_of(&rt->ipc, other_endpoint(rt));
-    atomic_store(&successor->look_everywhere, 1);
-    if (atomic_exchange(&successor->sleeping, 0)) {
-        uint64_t one = 1;
-        ssize_t written = write(rt->ipc.bells[other_endpoint(rt)], &one, sizeof one);
-        (void)written; /* EAGAIN: rung already */
-    }
+    atomic_store(&sv_inbox_of(&rt->ipc, other_endpoint(rt))->look_everywhere, 1);
+    sv_wake(&rt->ipc, other_endpoint(rt));
 }
 
 static bool has_all_ends(const struct sv_runtime *rt, const struct sv_slot_life *life) {
@@ -143,6 +151,10 @@ static void take_over_predecessor(struct sv_runtime *rt) {
     struct sv_worker *worker = &rt->worker;
     struct sv_slot_life *former = worker->predecessor_life;
     if (!former) return;
+    if (is_task_worker(rt)) { /* no inbox to work off: the tasks are everybody's */
+        if (atomic_load(&former->is_handed_over)) end_inheritance(rt);
+        return;
+    }
     if (!has_all_ends(rt, former)) {
         if (!atomic_load(&former->is_handed_over)) return;
         if (!worker->has_inherited) {
@@ -159,7 +171,7 @@ static void take_over_predecessor(struct sv_runtime *rt) {
 /* When the server shuts down nobody writes to the predecessor's inbox any more, and nobody may be there to end it. */
 static bool is_inheritance_done(const struct sv_runtime *rt) {
     const struct sv_worker *worker = &rt->worker;
-    if (!worker->predecessor_life) return true;
+    if (!worker->predecessor_life || is_task_worker(rt)) return true;
     if (!worker->has_inherited) return false;
     for (uint32_t i = 0; i < rt->ipc.reactors; i++) {
         const struct sv_ring *ring = sv_ipc_ring(&rt->ipc, worker->predecessor, sv_endpoint_of_reactor(i));
@@ -221,6 +233,10 @@ static void receive(void *context, const struct sv_message *message) {
         deliver_in_time(rt, message);
         return;
     }
+    if (message->type >= SV_RECORD_FINISH) {
+        rt->hooks.mail(rt->hooks.context, message);
+        return;
+    }
     if (rt->has_reactor && sv_reactor_order(&rt->reactor, message)) return;
     switch (message->type) {
         case SV_RECORD_END: take_end(rt, message); break;
@@ -233,8 +249,8 @@ static void receive(void *context, const struct sv_message *message) {
                 sv_worker_leave(rt);
             else if (atomic_load(&rt->shared->is_shutting_down))
                 begin_leaving(rt, SV_WORKER_DRAINING);
-            else if (rt->has_reactor)
-                begin_leaving(rt, SV_WORKER_WAITING); /* BASE: the successor is there already */
+            else if (rt->has_reactor || is_task_worker(rt))
+                begin_leaving(rt, SV_WORKER_WAITING); /* the successor is there already */
             else
                 begin_leaving(rt, SV_WORKER_DRAINING);
             break;
@@ -263,6 +279,58 @@ void sv_worker_stash(struct sv_runtime *rt, const struct sv_message *message) {
     else
         worker->stash_first = later;
     worker->stash_last = later;
+}
+
+/* ------------------------------------------------------------------------------------------------ waiting in a call */
+
+/* Orders are followed and results taken in at once; what runs other callbacks comes after the one that waits. */
+static void receive_waiting(void *context, const struct sv_message *message) {
+    struct sv_runtime *rt = context;
+    if (message->type >= SV_RECORD_FINISH && rt->hooks.mail_at_once(rt->hooks.context, message)) return;
+    if (message->type == SV_RECORD_STOP || message->type == SV_RECORD_END)
+        receive(rt, message);
+    else if (!rt->worker.stash_first && rt->has_reactor && message->type == SV_RECORD_SEND)
+        sv_reactor_order(&rt->reactor, message); /* needs no callback, and keeps the sender going */
+    else
+        sv_worker_stash(rt, message);
+}
+
+static void sleep_for_mail(struct sv_runtime *rt, int64_t until_ns) {
+    if (rt->loop.spin_ns && sv_loop_spin(&rt->loop)) return;
+    if (!sv_fall_asleep(&rt->endpoint)) return;
+    int64_t wait_ms = 1000; /* then it looks everywhere, for a bell that died with its ringer */
+    if (until_ns) {
+        int64_t left_ms = (until_ns - sv_now_ns()) / 1000000 + 1;
+        if (left_ms < wait_ms) wait_ms = left_ms < 0 ? 0 : left_ms;
+    }
+    struct pollfd ready[2] = {{.fd = sv_bell_fd(&rt->endpoint), .events = POLLIN}, {.fd = sv_loop_signal_fd(&rt->loop), .events = POLLIN}};
+    if (poll(ready, 2, (int)wait_ms) == 0) atomic_store(&rt->endpoint.inbox->look_everywhere, 1);
+    sv_wake_up(&rt->endpoint);
+    if (ready[0].revents) sv_bell_clear(&rt->endpoint);
+    if (ready[1].revents) sv_loop_handle_signals(&rt->loop);
+}
+
+int sv_worker_wait(struct sv_runtime *rt, bool (*is_done)(void *context), void *context, int64_t until_ns) {
+    bool was_resting = rt->worker.is_resting;
+    int result = 0;
+    rt->worker.is_resting = true; /* whatever changes meanwhile: events stay where they are */
+    update_muted(rt);
+    while (!is_done(context)) {
+        if (rt->worker.phase == SV_WORKER_GONE || rt->loop.is_stopping) {
+            result = -EINTR;
+            break;
+        }
+        if (until_ns && sv_now_ns() >= until_ns) {
+            result = -ETIMEDOUT;
+            break;
+        }
+        sv_runtime_flush(rt);
+        sv_messages_flush(rt);
+        if (sv_receive(&rt->endpoint, SV_DRAIN_BATCH, receive_waiting, rt) == 0) sleep_for_mail(rt, until_ns);
+    }
+    rt->worker.is_resting = was_resting;
+    update_muted(rt);
+    return result;
 }
 
 void sv_worker_handle_stash(struct sv_runtime *rt) {
@@ -305,7 +373,7 @@ void sv_worker_leave(struct sv_runtime *rt) {
     worker->leaves_later = has_predecessor(rt);
     if (worker->leaves_later) return;
     begin_leaving(rt, SV_WORKER_WAITING);
-    hand_over_inbox(rt);
+    if (!is_task_worker(rt) || !rt->tasks.suspended) hand_over_inbox(rt);
     sv_runtime_tell(rt, SV_ENDPOINT_MANAGER, SV_RECORD_BYE, (uint64_t)rt->slot, (int32_t)rt->parity);
 }
 
@@ -336,7 +404,17 @@ void sv_worker_count_request(struct sv_runtime *rt) {
     if (worker->request_limit && (int64_t)count >= worker->request_limit) leave_as_due(rt);
 }
 
-static bool has_nothing_pending(const struct sv_runtime *rt) {
+void sv_worker_count_task(struct sv_runtime *rt) {
+    struct sv_worker *worker = &rt->worker;
+    uint64_t count = atomic_load_explicit(&worker->life->requests, memory_order_relaxed) + 1;
+    atomic_store_explicit(&worker->life->requests, count, memory_order_relaxed);
+    if (worker->request_limit && (int64_t)count >= worker->request_limit) leave_as_due(rt);
+}
+
+/* Nothing of the program's is left that would have to be waited for. A task worker without coroutines has no such things. */
+static bool is_nothing_pending(const struct sv_runtime *rt) {
+    if (sv_messages_are_waiting(rt)) return false;
+    if (is_task_worker(rt) && !rt->config.task_coroutines) return true;
     return srvlua_loop_pending(&rt->loop) == 0 && rt->coroutines <= 0;
 }
 
@@ -346,15 +424,15 @@ static bool may_go(struct sv_runtime *rt) {
     if (worker->phase == SV_WORKER_DRAINING && atomic_load(&rt->shared->is_shutting_down)) {
         if (!is_inheritance_done(rt) && sv_now_ns() < worker->deadline_ns) return false;
         if (worker->predecessor_life) end_inheritance(rt);
-        if (sv_has_mail(&rt->endpoint)) return false;
+        if (sv_has_mail(&rt->endpoint) || (is_task_worker(rt) && sv_tasks_are_there(rt))) return false;
         begin_leaving(rt, SV_WORKER_WAITING);
     }
     bool is_late = sv_now_ns() >= worker->deadline_ns;
     if (worker->phase == SV_WORKER_WAITING) {
-        if (has_nothing_pending(rt)) return true;
+        if (is_nothing_pending(rt)) return true;
         if (!is_late) {
-            fire(rt, SRVLUA_ON_WORKER_EXIT);
-            if (has_nothing_pending(rt)) return true;
+            if (!is_task_worker(rt) || rt->config.task_coroutines) fire(rt, SRVLUA_ON_WORKER_EXIT);
+            if (is_nothing_pending(rt)) return true;
         }
     }
     if (!is_late) return false;
@@ -390,7 +468,13 @@ static void before_sleep(void *context) {
     }
     sv_worker_handle_stash(rt);
     rt->hooks.before_sleep(rt->hooks.context);
+    sv_messages_flush(rt);
+    rt->hooks.before_sleep(rt->hooks.context);
     if (worker->predecessor_life) take_over_predecessor(rt);
+    if (is_task_worker(rt)) {
+        if (sv_tasks_work(rt)) srvlua_defer(&rt->loop, turn_again, NULL);
+        if (worker->phase >= SV_WORKER_WAITING && !rt->tasks.suspended) hand_over_inbox(rt);
+    }
     if (worker->leaves_later && !has_predecessor(rt)) sv_worker_leave(rt);
     if (rt->has_reactor) sv_reactor_end_turn(&rt->reactor);
     if (worker->stash_first) srvlua_defer(&rt->loop, handle_later, rt); /* the flush brought it up; the loop must not sleep on it */
@@ -398,6 +482,16 @@ static void before_sleep(void *context) {
     if (worker->phase <= SV_WORKER_SERVING || worker->phase == SV_WORKER_GONE || rt->loop.is_stopping) return;
     fire_before_shutdown(rt);
     if (may_go(rt)) sv_loop_stop(&rt->loop);
+}
+
+static bool has_work(void *context) {
+    const struct sv_runtime *rt = context;
+    return is_task_worker(rt) && sv_tasks_are_there(rt);
+}
+
+static bool is_expecting(void *context) {
+    const struct sv_runtime *rt = context;
+    return is_task_worker(rt) || rt->hooks.is_expecting(rt->hooks.context);
 }
 
 static void on_signal(void *context, int signo) {
@@ -431,16 +525,16 @@ static void look_for_predecessor(struct sv_runtime *rt) {
     struct sv_slot *slot = &rt->slots[rt->slot];
     struct sv_slot_life *former = &slot->life[1 - rt->parity];
     bool was_there = atomic_load(&slot->generation) > 1 && atomic_load(&former->state) != SV_PROCESS_NONE;
-    if (rt->has_reactor || !was_there || has_all_ends(rt, former)) return;
+    if (rt->has_reactor || !was_there || (!is_task_worker(rt) && has_all_ends(rt, former))) return;
     worker->predecessor_life = former;
     worker->predecessor = other_endpoint(rt);
     update_muted(rt);
 }
 
 static int64_t draw_request_limit(const struct sv_runtime *rt) {
-    if (!rt->config.max_request) return 0;
-    int64_t grace = rt->config.max_request_grace;
-    return rt->config.max_request + (grace > 0 ? draw(grace) + 1 : 0);
+    int64_t most = is_task_worker(rt) ? rt->config.task_max_request : rt->config.max_request;
+    int64_t grace = is_task_worker(rt) ? rt->config.task_max_request_grace : rt->config.max_request_grace;
+    return most ? most + (grace > 0 ? draw(grace) + 1 : 0) : 0;
 }
 
 static int64_t dispatched_to_us(const struct sv_runtime *rt) {
@@ -479,6 +573,8 @@ static int live(struct sv_runtime *rt) {
 static int set_up(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
     struct sv_loop_hooks hooks = {.receive = receive,
                                   .before_sleep = before_sleep,
+                                  .has_work = has_work,
+                                  .is_expecting = is_expecting,
                                   .failed = failed,
                                   .before_callback = before_callback,
                                   .after_callback = after_callback,
@@ -491,11 +587,14 @@ static int set_up(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
     atomic_store(&rt->worker.life->busy_since_ns, 0);
     atomic_store(&rt->worker.life->unnamed, 0);
     for (uint32_t i = 0; i < SV_SUSPENDED_MAX; i++) atomic_store(&rt->worker.life->suspended[i], 0);
-    int result = sv_runtime_become(rt, SRVLUA_ROLE_WORKER, "worker", (int)slot, parity, sv_endpoint_of_slot(&rt->ipc, slot, parity),
-                                   &hooks, on_signal);
+    bool is_task = slot >= rt->config.workers;
+    int result = sv_runtime_become(rt, is_task ? SRVLUA_ROLE_TASK : SRVLUA_ROLE_WORKER, is_task ? "task" : "worker", (int)slot, parity,
+                                   sv_endpoint_of_slot(&rt->ipc, slot, parity), &hooks, on_signal);
     if (result) return result;
+    rt->loop.spin_ns = rt->config.spin_ns;
+    if (is_task) sv_job_consumer_open(&rt->tasks.consumer, &rt->jobs, rt->endpoint.id, (int32_t)(slot - rt->config.workers));
     rt->endpoint.is_redelivering = rt->config.on_lost_request == SV_LOST_ACTION_REDELIVER;
-    if (rt->config.mode == SRVLUA_BASE) result = sv_base_set_up(rt);
+    if (rt->config.mode == SRVLUA_BASE && !is_task) result = sv_base_set_up(rt);
     if (result) return result;
     rt->worker.request_limit = draw_request_limit(rt);
     rt->worker.dispatch_baseline = dispatched_to_us(rt);
@@ -531,7 +630,7 @@ _Noreturn void sv_worker_main(struct sv_runtime *rt, uint32_t slot, uint32_t par
     sv_notify_leave(&rt->notify);
     sv_runtime_unbecome(rt);
     char title[64];
-    snprintf(title, sizeof title, "srvlua: worker %u", slot);
+    snprintf(title, sizeof title, "srvlua: %s %u", slot < rt->config.workers ? "worker" : "task", slot);
     srvlua_set_process_name(title);
     int result = set_up(rt, slot, parity);
     if (result == 0) sv_fault_open(rt);

@@ -60,6 +60,47 @@ static void end_turn(struct srvlua_loop *loop) {
     run_cycle(loop, false);
 }
 
+/* Credit decides: each hit is worth several misses, and without credit only now and then one more try is made. */
+#define CREDIT_MOST 64
+#define CREDIT_OF_HIT 4
+#define RESTS 32
+
+static bool has_come(struct srvlua_loop *loop) {
+    return sv_has_mail(loop->endpoint) || (loop->hooks.has_work && loop->hooks.has_work(loop->hooks.context));
+}
+
+static void pause_briefly(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#endif
+}
+
+bool sv_loop_spin(struct srvlua_loop *loop) {
+    if (loop->spin_credit <= 0 && ++loop->spin_rests % RESTS) return false;
+    int64_t end_ns = sv_now_ns() + loop->spin_ns;
+    do {
+        for (int i = 0; i < 16; i++) {
+            if (has_come(loop)) {
+                loop->spin_credit += loop->spin_credit < CREDIT_MOST ? CREDIT_OF_HIT : 0;
+                return true;
+            }
+            pause_briefly();
+        }
+    } while (sv_now_ns() < end_ns);
+    if (loop->spin_credit > 0) loop->spin_credit--;
+    return false;
+}
+
+/* Says that the loop sleeps; false: it must not. */
+static bool fall_asleep(struct srvlua_loop *loop) {
+    bool may_spin = loop->spin_ns > 0 && loop->hooks.is_expecting && loop->hooks.is_expecting(loop->hooks.context);
+    if (may_spin && sv_loop_spin(loop)) return false;
+    if (!sv_fall_asleep(loop->endpoint)) return false;
+    if (!loop->hooks.has_work || !loop->hooks.has_work(loop->hooks.context)) return true;
+    sv_wake_up(loop->endpoint);
+    return false;
+}
+
 static void on_prepare(struct ev_loop *ev, ev_prepare *watcher, int events) {
     (void)ev, (void)events;
     struct srvlua_loop *loop = watcher->data;
@@ -69,7 +110,7 @@ static void on_prepare(struct ev_loop *ev, ev_prepare *watcher, int events) {
     if (sv_timer_heap_next(loop->timers, 0) >= 0) arm_alarm(loop);
     if (loop->endpoint) {
         sv_kick_all(loop->endpoint);
-        if (may_block) may_block = sv_fall_asleep(loop->endpoint);
+        if (may_block) may_block = fall_asleep(loop);
     }
     set_busy(loop, !may_block);
 }

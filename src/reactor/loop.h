@@ -28,6 +28,8 @@ struct sv_loop_hooks { /* all may be NULL; `context` goes with each */
     sv_receiver receive;                /* a record came in */
     void (*after_mail)(void *context);  /* a batch of records was handed over */
     void (*before_sleep)(void *context);/* flush what the turn produced; may defer, may send */
+    bool (*has_work)(void *context);    /* there is something to do that is no record: the loop must not sleep */
+    bool (*is_expecting)(void *context);/* something is awaited that should come at once: the loop may spin for it */
     void (*failed)(void *context);      /* a callback returned nonzero */
     void (*before_callback)(void *context); /* both or none: around each callback of the loop's own API */
     void (*after_callback)(void *context);
@@ -52,6 +54,9 @@ struct srvlua_loop {
     struct srvlua_watch *watches;
     size_t watch_count; /* of those that are not in the background */
     struct sv_deferred cycle[2]; /* run in every turn: at its end, at its beginning; callback NULL: none */
+    int64_t spin_ns;   /* longest busy wait before it sleeps, 0 = none */
+    int spin_credit;   /* grows when something came in time, falls when not */
+    uint32_t spin_rests;
     bool is_stopping;
     bool is_turned_by_hand; /* sv_loop_turn() sees to the end of the turn: it must come before the caller has its say */
     bool is_busy; /* `busy` is active */
@@ -61,6 +66,8 @@ struct srvlua_loop {
 int sv_loop_init(struct srvlua_loop *loop, struct sv_endpoint *endpoint, const struct sv_loop_hooks *hooks);
 /* Ends it; timers' release functions run. In a forked child this closes the inherited copy's descriptors. */
 void sv_loop_free(struct srvlua_loop *loop);
+/* Waits for mail, or work, without sleeping, as long as that has been worth it lately. True if something came. */
+bool sv_loop_spin(struct srvlua_loop *loop);
 /* Turns until sv_loop_stop(). */
 void sv_loop_run(struct srvlua_loop *loop);
 /* One turn that does not block longer than `timeout_ms` (negative: as long as it takes). */

@@ -42,12 +42,19 @@ static void take(struct srvlua_loop *loop, int signo) {
     }
 }
 
-static void on_readable(struct ev_loop *ev, ev_io *watcher, int events) {
-    (void)ev, (void)events;
-    struct srvlua_loop *loop = watcher->data;
+int sv_loop_signal_fd(const struct srvlua_loop *loop) {
+    return loop->signals ? loop->signals->fd : -1;
+}
+
+void sv_loop_handle_signals(struct srvlua_loop *loop) {
     struct signalfd_siginfo info;
     while (loop->signals && read(loop->signals->fd, &info, sizeof info) == sizeof info) /* a handler may end the loop */
         if (info.ssi_signo < NSIG) take(loop, (int)info.ssi_signo);
+}
+
+static void on_readable(struct ev_loop *ev, ev_io *watcher, int events) {
+    (void)ev, (void)events;
+    sv_loop_handle_signals(watcher->data);
 }
 
 static struct sv_loop_signals *signals_of(struct srvlua_loop *loop) {

@@ -18,4 +18,8 @@ int sv_loop_read_signals(struct srvlua_loop *loop, const sigset_t *set, const si
 /* Part of sv_loop_free(): unblocks what srvlua_signal() has blocked. */
 void sv_loop_signals_free(struct srvlua_loop *loop);
 
+/* For who waits elsewhere than in the loop: where signals are read, -1: nowhere; and handles what is there. */
+int sv_loop_signal_fd(const struct srvlua_loop *loop);
+void sv_loop_handle_signals(struct srvlua_loop *loop);
+
 #endif

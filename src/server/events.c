@@ -16,6 +16,7 @@ void sv_events_enter(void *context) {
     server->responses = 0;
     server->stats_timer = 0;
     sv_commands_forget(server);
+    sv_tasks_reset(server);
 }
 
 void srvlua_callback_failed(srvlua_server *server) {
@@ -27,11 +28,13 @@ void srvlua_callback_failed(srvlua_server *server) {
 }
 
 int srvlua_suspend_request(srvlua_server *server) {
-    return server->rt.role == SRVLUA_ROLE_WORKER ? sv_worker_note_suspended(&server->rt) : -1;
+    bool is_worker = server->rt.role == SRVLUA_ROLE_WORKER || server->rt.role == SRVLUA_ROLE_TASK;
+    return is_worker ? sv_worker_note_suspended(&server->rt) : -1;
 }
 
 void srvlua_end_request(srvlua_server *server, int token) {
-    if (token >= 0 && server->rt.role == SRVLUA_ROLE_WORKER) sv_worker_forget_suspended(&server->rt, token);
+    bool is_worker = server->rt.role == SRVLUA_ROLE_WORKER || server->rt.role == SRVLUA_ROLE_TASK;
+    if (token >= 0 && is_worker) sv_worker_forget_suspended(&server->rt, token);
 }
 
 void srvlua_set_stack_writer(srvlua_server *server, srvlua_stack_writer writer, void *user_data) {
@@ -53,11 +56,16 @@ int sv_events_run_user(void *context, uint32_t user) {
     return server->users[user].main(server, server->rt.slot, server->users[user].user_data);
 }
 
+void sv_events_before_sleep(void *context) {
+    sv_commands_look(context);
+    sv_tasks_end_turn(context);
+}
+
 void sv_events_failed(void *context) {
     srvlua_callback_failed(context);
 }
 
-static int run(srvlua_server *server, const struct sv_callback *callback, const struct srvlua_event_data *data) {
+int sv_events_run(srvlua_server *server, const struct sv_callback *callback, const struct srvlua_event_data *data) {
     if (!callback->function) return 0;
     int result = callback->function(server, data, callback->user_data);
     if (result) srvlua_callback_failed(server);
@@ -71,7 +79,7 @@ int sv_events_fire(void *context, struct srvlua_event_data *data) {
         sv_timer_make_internal(&server->rt.loop, server->stats_timer); /* it does not keep the worker */
         server->stats_timer = 0;
     }
-    return run(server, &server->callbacks[data->event], data);
+    return sv_events_run(server, &server->callbacks[data->event], data);
 }
 
 const struct sv_callback *sv_port_callback(const srvlua_server *server, uint16_t port, enum srvlua_event event) {
@@ -85,7 +93,7 @@ static void run_port_event(srvlua_server *server, uint16_t port, uint64_t servin
     data->port = server->ports[port];
     data->worker_id = server->rt.slot;
     sv_worker_begin(&server->rt, serving);
-    run(server, callback, data);
+    sv_events_run(server, callback, data);
     sv_worker_end(&server->rt);
 }
 

@@ -13,6 +13,7 @@
 #include "process/runtime.h"
 #include "server/command.h"
 #include "server/settings.h"
+#include "server/tasks.h"
 #include "srvlua.h"
 
 struct sv_callback {
@@ -58,6 +59,7 @@ struct srvlua_server {
     int64_t responses;   /* of this process since its start */
     int64_t stats_timer; /* 0: none */
     struct sv_output_waiter *waiters; /* oldest first */
+    struct sv_task_calls tasks;
     srvlua_stack_writer stack_writer; /* NULL: none */
     void *stack_writer_data;
     struct sv_commands commands;
@@ -85,7 +87,11 @@ enum sv_call {
     SV_CALL_SENDFILE,
     SV_CALL_SENDTO,
     SV_CALL_SENDWAIT,
-    SV_CALL_CONNECTION /* exist, getClientInfo, pause ... */
+    SV_CALL_CONNECTION, /* exist, getClientInfo, pause ... */
+    SV_CALL_TASK,       /* task */
+    SV_CALL_TASK_WAIT,  /* taskwait and its kin, per-task callbacks */
+    SV_CALL_FINISH,
+    SV_CALL_MESSAGE
 };
 /* 0, or -code with *status filled if the calling process may not do that now. */
 int sv_check_call(srvlua_server *server, enum sv_call call, struct srvlua_status *status);
@@ -95,8 +101,11 @@ void sv_events_enter(void *context);
 int sv_events_fire(void *context, struct srvlua_event_data *data);
 void sv_events_deliver(void *context, const struct sv_message *message);
 void sv_events_failed(void *context);
+void sv_events_before_sleep(void *context);
 int sv_events_run_user(void *context, uint32_t user);
 size_t sv_events_write_stack(void *context, char *text, size_t size, const void *interrupted);
+/* Runs a callback, if there is one, and sees to its failure. */
+int sv_events_run(srvlua_server *server, const struct sv_callback *callback, const struct srvlua_event_data *data);
 /* The callback of a port's event, its own or the primary port's. */
 const struct sv_callback *sv_port_callback(const srvlua_server *server, uint16_t port, enum srvlua_event event);
 /* Runs the close callback of a session once; value = reactor id or -1. */
@@ -105,6 +114,15 @@ bool sv_events_is_closing(const srvlua_server *server, uint64_t id);
 
 /* output_wait.c: sends that wait for a connection's queue; calls back all that wait for this one, in order. */
 void sv_output_wait_end(srvlua_server *server, uint64_t id);
+
+/* tasks.c: tasks, their results, and messages: the runtime's hooks. */
+void sv_tasks_run(void *context, const struct sv_task *task);
+void sv_tasks_mail(void *context, const struct sv_message *message);
+bool sv_tasks_mail_at_once(void *context, const struct sv_message *message);
+bool sv_tasks_is_expecting(void *context);
+void sv_tasks_end_turn(srvlua_server *server);
+/* The process is another one now, and knows nothing of its parent's calls. */
+void sv_tasks_reset(srvlua_server *server);
 
 /* dispatch.c */
 uint32_t sv_dispatch_choose(void *context, const struct sv_connection *connection, const struct sv_address *from, uint16_t type);

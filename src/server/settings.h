@@ -70,7 +70,7 @@ struct sv_server_settings {
     /* 1.1 processes and threads */
     int64_t reactor_num;     /* derived; BASE: worker_num */
     int64_t worker_num;      /* derived */
-    int64_t task_worker_num; /* not more than 0 yet */
+    int64_t task_worker_num;
     bool single_thread;
     bool open_cpu_affinity;
     struct sv_int_list cpu_affinity_ignore;
@@ -94,8 +94,11 @@ struct sv_server_settings {
     double send_timeout;
     int64_t max_queued_bytes;
 
-    /* 1.5 the forms of callbacks */
-    bool task_object; /* derived: event_object implies it */
+    /* 1.5 tasks and messages, and the forms of callbacks */
+    int64_t task_max_request;
+    int64_t task_max_request_grace; /* derived */
+    bool task_enable_coroutine;     /* derived: needs enable_coroutine */
+    bool task_object;               /* derived: event_object implies it */
     bool event_object;
 
     /* 1.6 life cycle */

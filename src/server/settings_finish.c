@@ -108,6 +108,8 @@ static void finish_session_table(struct sv_server_settings *server, struct sv_lo
 static void finish_requests(struct sv_server_settings *server) {
     if (server->max_request_grace == SV_DERIVE)
         server->max_request_grace = server->max_request > 10 ? server->max_request / 2 : 0;
+    if (server->task_max_request_grace == SV_DERIVE)
+        server->task_max_request_grace = server->task_max_request > 10 ? server->task_max_request / 2 : 0;
 }
 
 static void finish_reload(struct sv_server_settings *server, struct sv_log *log) {
@@ -135,7 +137,12 @@ static void finish_send_yield(struct sv_server_settings *server, int mode, struc
     }
 }
 
-static void finish_coroutines(struct sv_server_settings *server) {
+static void finish_coroutines(struct sv_server_settings *server, struct sv_log *log) {
+    if (server->task_enable_coroutine && !server->enable_coroutine) {
+        sv_log_write(log, SRVLUA_LOG_WARNING,
+                     "setting 'task_enable_coroutine' adjusted from true to false: enable_coroutine is off");
+        server->task_enable_coroutine = false;
+    }
     if (server->max_coroutine == 0)
         server->max_coroutine = DEFAULT_COROUTINES;
     if (server->event_object)
@@ -176,7 +183,7 @@ int sv_settings_finish(struct sv_server_settings *server, struct sv_port_setting
     finish_requests(server);
     finish_reload(server, log);
     finish_send_yield(server, mode, log);
-    finish_coroutines(server);
+    finish_coroutines(server, log);
     finish_memory(server, cpus, log);
     sv_settings_check_backlog(primary, log);
     return 0;

@@ -22,6 +22,9 @@ static int check_callbacks(srvlua_server *server, struct srvlua_status *status) 
         if (sv_type_is_stream(port->type) && server->effective.enable_delay_receive && !has_callback(server, port, SRVLUA_ON_CONNECT))
             return sv_fail(status, SRVLUA_ERROR_INVALID_PARAMS, "enable_delay_receive needs a 'connect' callback: nobody could confirm");
     }
+    if (server->effective.task_worker_num && !server->callbacks[SRVLUA_ON_TASK].function)
+        return sv_fail(status, SRVLUA_ERROR_SERVER_INVALID_CALLBACK, "task_worker_num is %lld: a 'task' callback is needed",
+                       (long long)server->effective.task_worker_num);
     return 0;
 }
 
@@ -147,6 +150,7 @@ static void fill_config(srvlua_server *server) {
                    .reactors = (uint32_t)settings->reactor_num,
                    .workers = (uint32_t)settings->worker_num,
                    .users = server->user_count,
+                   .task_workers = (uint32_t)settings->task_worker_num,
                    .max_connection = settings->max_connection,
                    .start_session_id = (uint64_t)settings->start_session_id,
                    .session_table_size = (uint32_t)settings->session_table_size,
@@ -165,6 +169,12 @@ static void fill_config(srvlua_server *server) {
                    .reload_parallel = settings->reload_parallel,
                    .max_request = settings->max_request,
                    .max_request_grace = settings->max_request_grace,
+                   .task_max_request = settings->task_max_request,
+                   .task_max_request_grace = settings->task_max_request_grace,
+                   .task_coroutines = settings->task_enable_coroutine,
+                   .max_coroutine = settings->max_coroutine,
+                   .spin_ns = settings->spin_limit * 1000,
+                   .message_stash = settings->message_stash_size,
                    .reload_async = settings->reload_async,
                    .is_daemon = settings->daemonize,
                    .is_sticky = sv_dispatch_is_sticky(settings->dispatch_mode),
@@ -180,17 +190,23 @@ static void fill_config(srvlua_server *server) {
                    .root = given(settings->chroot),
                    .on_lost_request = (int)settings->on_lost_request,
                    .hang_warning = settings->hang_warning,
-                   .hang_timeout = settings->hang_timeout},
+                   .hang_timeout = settings->hang_timeout,
+                   .task_hang_warning = settings->task_enable_coroutine ? settings->hang_warning : settings->task_hang_warning,
+                   .task_hang_timeout = settings->task_enable_coroutine ? settings->hang_timeout : settings->task_hang_timeout},
         .hooks = {.context = server,
                   .enter = sv_events_enter,
                   .fire = sv_events_fire,
                   .deliver = sv_events_deliver,
+                  .run_task = sv_tasks_run,
+                  .mail = sv_tasks_mail,
+                  .mail_at_once = sv_tasks_mail_at_once,
+                  .is_expecting = sv_tasks_is_expecting,
                   .choose = sv_dispatch_choose,
                   .ask = server->dispatch ? sv_dispatcher_ask : NULL,
                   .failed = sv_events_failed,
                   .run_user = sv_events_run_user,
                   .command = sv_commands_take,
-                  .before_sleep = sv_commands_look,
+                  .before_sleep = sv_events_before_sleep,
                   .write_stack = sv_events_write_stack},
         .sink = server->sink,
         .log = server->log,

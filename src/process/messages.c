@@ -1,0 +1,118 @@
+/* messages.c: see messages.h. */
+#include "process/messages.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "process/runtime.h"
+
+struct sv_kept_message {
+    struct sv_kept_message *next;
+    uint32_t slot, flags;
+    uint32_t endpoint; /* where its first part went; valid if sent > 0 */
+    size_t sent;       /* bytes, of head and data */
+    size_t length;     /* of both */
+    unsigned char bytes[];
+};
+
+static uint32_t endpoint_of(const struct sv_runtime *rt, uint32_t slot) {
+    return sv_endpoint_of_slot(&rt->ipc, slot, atomic_load_explicit(&rt->slots[slot].parity, memory_order_acquire));
+}
+
+/* A replaced process that went before it had all of a message never had any of it: its successor gets all. */
+static bool is_gone(const struct sv_runtime *rt, const struct sv_kept_message *message) {
+    uint32_t parity = message->endpoint - sv_endpoint_of_slot(&rt->ipc, message->slot, 0);
+    return message->endpoint != endpoint_of(rt, message->slot) && !atomic_load(&rt->slots[message->slot].pid[parity]);
+}
+
+/* Sends as much as fits; true when all of it was sent. */
+static bool send_on(struct sv_runtime *rt, struct sv_kept_message *message) {
+    if (message->sent && is_gone(rt, message)) message->sent = 0;
+    if (!message->sent) message->endpoint = endpoint_of(rt, message->slot);
+    return sv_send_some(&rt->endpoint, message->endpoint, SV_RECORD_MESSAGE, 0, (int32_t)message->flags, NULL, 0, message->bytes,
+                         message->length, &message->sent) == 0;
+}
+
+static bool has_room(struct sv_runtime *rt, size_t total) {
+    return rt->messages.bytes + total <= (size_t)rt->config.message_stash;
+}
+
+static int keep(struct sv_runtime *rt, const struct sv_kept_message *model, const struct sv_message_head *head, const void *data,
+                size_t length) {
+    struct sv_message_queue *queue = &rt->messages;
+    struct sv_kept_message *message = malloc(sizeof *message + sizeof *head + length);
+    if (!message) return -SRVLUA_ERROR_MALLOC_FAIL;
+    *message = *model;
+    memcpy(message->bytes, head, sizeof *head);
+    if (length) memcpy(message->bytes + sizeof *head, data, length);
+    if (queue->last)
+        queue->last->next = message;
+    else
+        queue->first = message;
+    queue->last = message;
+    queue->bytes += message->length;
+    queue->targets[message->slot].kept++;
+    return 0;
+}
+
+/* A message of which a part has gone is kept in any case: it cannot be taken back. */
+int sv_messages_send(struct sv_runtime *rt, uint32_t slot, uint32_t flags, const void *data, size_t length) {
+    struct sv_message_queue *queue = &rt->messages;
+    struct sv_message_head head = {.source = rt->slot, .stamp_ns = sv_wall_ns()};
+    struct sv_kept_message model = {.slot = slot, .flags = flags, .length = sizeof head + length};
+    if (!queue->targets) queue->targets = calloc(rt->slot_count, sizeof *queue->targets);
+    if (!queue->targets) return -SRVLUA_ERROR_MALLOC_FAIL;
+    if (queue->targets[slot].kept) sv_messages_flush(rt);
+    bool must_wait = queue->targets[slot].kept != 0;
+    if (must_wait || model.length > sv_max_payload_to(&rt->endpoint, endpoint_of(rt, slot))) {
+        if (!has_room(rt, model.length)) sv_messages_flush(rt);
+        if (!has_room(rt, model.length)) return -SRVLUA_ERROR_SERVER_PIPE_BUFFER_FULL;
+    }
+    if (!must_wait) {
+        model.endpoint = endpoint_of(rt, slot);
+        int result = sv_send_some(&rt->endpoint, model.endpoint, SV_RECORD_MESSAGE, 0, (int32_t)flags, &head, sizeof head, data, length,
+                                   &model.sent);
+        if (result == 0) return 0;
+        if (result != -EAGAIN) return -SRVLUA_ERROR_MALLOC_FAIL;
+        if (!model.sent && !has_room(rt, model.length)) return -SRVLUA_ERROR_SERVER_PIPE_BUFFER_FULL;
+    }
+    return keep(rt, &model, &head, data, length);
+}
+
+/* One target that has no room holds up none of the others. */
+void sv_messages_flush(struct sv_runtime *rt) {
+    struct sv_message_queue *queue = &rt->messages;
+    struct sv_kept_message **place = &queue->first;
+    queue->pass++;
+    queue->last = NULL;
+    while (*place) {
+        struct sv_kept_message *message = *place;
+        struct sv_message_target *target = &queue->targets[message->slot];
+        if (target->blocked_in == queue->pass || !send_on(rt, message)) {
+            target->blocked_in = queue->pass;
+            queue->last = message;
+            place = &message->next;
+            continue;
+        }
+        *place = message->next;
+        queue->bytes -= message->length;
+        target->kept--;
+        free(message);
+    }
+}
+
+bool sv_messages_are_waiting(const struct sv_runtime *rt) {
+    return rt->messages.first != NULL;
+}
+
+void sv_messages_free(struct sv_message_queue *queue) {
+    while (queue->first) {
+        struct sv_kept_message *message = queue->first;
+        queue->first = message->next;
+        free(message);
+    }
+    free(queue->targets);
+    *queue = (struct sv_message_queue){0};
+}

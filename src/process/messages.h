@@ -1,0 +1,34 @@
+/* messages.h: messages to workers that wait in their sender until there is room (settings.md: message_stash_size).
+ *
+ * A process with a loop never waits to send one: what does not fit into the ring is kept, in order per target, and sent on as room
+ * comes; beyond message_stash_size it is refused. runs in: any process of the server. */
+#ifndef SV_PROCESS_MESSAGES_H
+#define SV_PROCESS_MESSAGES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct sv_runtime;
+struct sv_kept_message;
+
+struct sv_message_target {
+    uint32_t kept;       /* messages that wait for it */
+    uint32_t blocked_in; /* number of the pass in which it had no room */
+};
+
+struct sv_message_queue { /* private to the process */
+    struct sv_kept_message *first, *last;
+    size_t bytes;
+    struct sv_message_target *targets; /* [slots], made when first needed */
+    uint32_t pass;
+};
+
+/* Sends data to the present process of a worker's slot; keeps what does not fit. 0; -9006: too much is kept already; -501. */
+int sv_messages_send(struct sv_runtime *rt, uint32_t slot, uint32_t flags, const void *data, size_t length);
+/* Sends on what fits now. For the end of a turn. */
+void sv_messages_flush(struct sv_runtime *rt);
+bool sv_messages_are_waiting(const struct sv_runtime *rt);
+void sv_messages_free(struct sv_message_queue *queue);
+
+#endif

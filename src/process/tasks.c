@@ -1,0 +1,214 @@
+/* tasks.c: see tasks.h. */
+#include "process/tasks.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "process/runtime.h"
+
+#define TASKS_PER_TURN 64
+#define TURN_NS (SV_NS_PER_SECOND / 100) /* after so much work signals, messages and timers have their turn */
+#define BUFFER_KEPT (1u << 20)           /* a larger one is given back after its task */
+#define KEPT_MOST (1u << 20)             /* larger payloads are not given again */
+
+/* -------------------------------------------------------------------------------------------------------- giving */
+
+struct sv_task_source sv_tasks_source(const struct sv_runtime *rt) {
+    struct sv_task_source source = {.endpoint = rt->endpoint.id};
+    if (rt->slot >= 0) source.born = atomic_load_explicit(&rt->slots[rt->slot].born[rt->parity], memory_order_relaxed);
+    return source;
+}
+
+static uint32_t endpoint_of_task_worker(const struct sv_runtime *rt, uint32_t number) {
+    uint32_t slot = rt->config.workers + number;
+    return sv_endpoint_of_slot(&rt->ipc, slot, atomic_load_explicit(&rt->slots[slot].parity, memory_order_relaxed));
+}
+
+/* The job was published and marked before; whoever falls asleep after that looks once more. */
+static bool wake_if_asleep(const struct sv_runtime *rt, uint32_t endpoint) {
+    struct sv_inbox *inbox = sv_inbox_of(&rt->ipc, endpoint);
+    if (!atomic_load_explicit(&inbox->sleeping, memory_order_relaxed)) return false;
+    return sv_wake(&rt->ipc, endpoint);
+}
+
+static bool is_somebody_idle(const struct sv_runtime *rt) {
+    for (uint32_t i = 0; i < rt->config.task_workers; i++) {
+        const struct sv_slot *slot = &rt->slots[rt->config.workers + i];
+        uint32_t parity = atomic_load_explicit(&slot->parity, memory_order_relaxed);
+        if (atomic_load_explicit(&slot->life[parity].state, memory_order_relaxed) != SV_PROCESS_BUSY) return true;
+    }
+    return false;
+}
+
+int sv_tasks_put(struct sv_runtime *rt, int32_t dst, uint64_t id, uint32_t flags, const void *data, size_t length, bool *nobody_idle) {
+    struct sv_task_state *tasks = &rt->tasks;
+    struct sv_task_source source = sv_tasks_source(rt);
+    int result = sv_jobs_put(&tasks->producer, dst, id, (uint64_t)source.born << 32 | source.endpoint, flags, sv_wall_ns(), data, length);
+    if (nobody_idle) *nobody_idle = false;
+    if (result) return result;
+    atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in sv_fall_asleep */
+    if (dst >= 0) {
+        wake_if_asleep(rt, endpoint_of_task_worker(rt, (uint32_t)dst));
+        return 0;
+    }
+    for (uint32_t i = 0; i < rt->config.task_workers; i++) {
+        uint32_t number = (tasks->rotation + i) % rt->config.task_workers;
+        if (!wake_if_asleep(rt, endpoint_of_task_worker(rt, number))) continue;
+        tasks->rotation = (number + 1) % rt->config.task_workers;
+        return 0;
+    }
+    if (nobody_idle) *nobody_idle = !is_somebody_idle(rt);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------- running */
+
+static bool may_take(const struct sv_runtime *rt) {
+    const struct sv_worker *worker = &rt->worker;
+    bool is_in_service = worker->phase == SV_WORKER_SERVING ||
+                         (worker->phase == SV_WORKER_DRAINING && atomic_load(&rt->shared->is_shutting_down));
+    if (!is_in_service || worker->predecessor_life || worker->is_done || worker->depth) return false;
+    return !rt->config.task_coroutines || rt->coroutines < rt->config.max_coroutine;
+}
+
+bool sv_tasks_are_there(const struct sv_runtime *rt) {
+    return may_take(rt) && sv_jobs_are_there(&rt->tasks.consumer);
+}
+
+static unsigned char *room_for(struct sv_task_state *tasks, size_t length) {
+    if (length <= tasks->capacity) return tasks->buffer;
+    unsigned char *grown = realloc(tasks->buffer, length);
+    if (!grown) return NULL;
+    tasks->buffer = grown;
+    tasks->capacity = length;
+    return grown;
+}
+
+static void give_back(struct sv_runtime *rt, const struct sv_job_copy *job, uint32_t producer) {
+    if (sv_pool_done(job, &rt->tasks.consumer.store)) sv_wake(&rt->ipc, producer);
+}
+
+static uint32_t producer_of(const struct sv_job_copy *job) {
+    return (uint32_t)job->source;
+}
+
+static void run_task(struct sv_runtime *rt, struct sv_job_copy *job) {
+    struct sv_task_state *tasks = &rt->tasks;
+    uint64_t key = sv_task_key((uint32_t)job->source, job->id);
+    unsigned char *payload = room_for(tasks, job->length);
+    int problem = payload || !job->length ? sv_pool_copy(job, &tasks->consumer.store, payload) : -ENOMEM;
+    struct sv_task task = {.id = job->id,
+                           .source = {.endpoint = (uint32_t)job->source, .born = (uint32_t)(job->source >> 32)},
+                           .flags = job->flags,
+                           .stamp_ns = job->stamp_ns,
+                           .data = payload,
+                           .length = job->length};
+    sv_worker_begin(rt, key);
+    tasks->job = *job;
+    tasks->is_kept = rt->config.on_lost_request == SV_LOST_ACTION_REDELIVER && job->length <= KEPT_MOST;
+    if (!tasks->is_kept) give_back(rt, job, producer_of(job));
+    if (problem)
+        sv_log_about(&rt->log, SRVLUA_LOG_ERROR, 0, -problem, "task %llu is lost: its data could not be read", (unsigned long long)job->id);
+    else
+        rt->hooks.run_task(rt->hooks.context, &task);
+    if (tasks->is_kept) give_back(rt, job, producer_of(job));
+    tasks->is_kept = false;
+    sv_worker_end(rt);
+    if (tasks->capacity > BUFFER_KEPT) {
+        free(tasks->buffer);
+        tasks->buffer = NULL;
+        tasks->capacity = 0;
+    }
+}
+
+bool sv_tasks_work(struct sv_runtime *rt) {
+    int64_t began_ns = sv_now_ns();
+    for (int i = 0; i < TASKS_PER_TURN && may_take(rt); i++) {
+        struct sv_job_copy job;
+        uint32_t producer;
+        if (!sv_jobs_take(&rt->tasks.consumer, &job, &producer)) return false;
+        job.source = (job.source & ~(uint64_t)UINT32_MAX) | producer; /* whose pool it is, whatever it says */
+        run_task(rt, &job);
+        sv_worker_count_task(rt);
+        if (sv_now_ns() - began_ns >= TURN_NS) return true;
+    }
+    return may_take(rt);
+}
+
+void sv_tasks_suspend(struct sv_runtime *rt, int32_t token) {
+    struct sv_task_state *tasks = &rt->tasks;
+    tasks->suspended++;
+    if (!tasks->is_kept || token < 0 || token >= SV_SUSPENDED_MAX) return; /* without a name it would not be given again */
+    tasks->kept[token] = tasks->job;
+    tasks->has_kept[token / 64] |= UINT64_C(1) << (token % 64);
+    tasks->is_kept = false;
+}
+
+void sv_tasks_end(struct sv_runtime *rt, int32_t token) {
+    struct sv_task_state *tasks = &rt->tasks;
+    tasks->suspended--;
+    if (token < 0 || token >= SV_SUSPENDED_MAX) return;
+    uint64_t bit = UINT64_C(1) << (token % 64);
+    if (!(tasks->has_kept[token / 64] & bit)) return;
+    tasks->has_kept[token / 64] &= ~bit;
+    give_back(rt, &tasks->kept[token], producer_of(&tasks->kept[token]));
+}
+
+/* ------------------------------------------------------------------------------------------------------- results */
+
+bool sv_tasks_has_source(const struct sv_runtime *rt, const struct sv_task_source *source) {
+    uint32_t first = sv_endpoint_of_slot(&rt->ipc, 0, 0);
+    return source->endpoint >= first && source->endpoint < first + 2 * rt->config.workers;
+}
+
+uint32_t sv_tasks_reply_to(const struct sv_runtime *rt, const struct sv_task_source *source) {
+    uint32_t first = sv_endpoint_of_slot(&rt->ipc, 0, 0), slot = (source->endpoint - first) / 2, parity = (source->endpoint - first) & 1;
+    const struct sv_slot *shared = &rt->slots[slot];
+    bool is_there = atomic_load(&shared->born[parity]) == source->born && atomic_load(&shared->pid[parity]);
+    return is_there ? source->endpoint : sv_endpoint_of_slot(&rt->ipc, slot, atomic_load(&shared->parity));
+}
+
+/* ------------------------------------------------------------------------------------------------------- recovery */
+
+struct recovery {
+    struct sv_runtime *rt;
+    struct sv_slot_life *life;
+    uint32_t slot;
+};
+
+static bool was_begun(const struct sv_slot_life *life, uint64_t key) {
+    if (atomic_load(&life->serving) == key) return true;
+    for (uint32_t i = 0; i < SV_SUSPENDED_MAX; i++)
+        if (atomic_load(&life->suspended[i]) == key) return true;
+    return false;
+}
+
+static void forget_begun(struct sv_slot_life *life, uint64_t key) {
+    uint64_t name = key;
+    atomic_compare_exchange_strong(&life->serving, &name, 0);
+    for (uint32_t i = 0; i < SV_SUSPENDED_MAX; i++) {
+        name = key;
+        atomic_compare_exchange_strong(&life->suspended[i], &name, 0);
+    }
+}
+
+/* A job that is still claimed was named but not begun, or it is kept to be given again. */
+static enum sv_job_fate ask(void *context, struct sv_job *job) {
+    struct recovery *recovery = context;
+    struct sv_runtime *rt = recovery->rt;
+    uint64_t key = sv_task_key((uint32_t)job->source, job->id);
+    bool is_given_again = rt->config.on_lost_request == SV_LOST_ACTION_REDELIVER && was_begun(recovery->life, key);
+    if (is_given_again && atomic_exchange(&job->was_lost_once, 1)) return SV_JOB_DROP; /* named as lost by who looks at `serving` */
+    forget_begun(recovery->life, key);
+    if (is_given_again)
+        sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "task worker %u died while it ran task %llu: it is given once more", recovery->slot,
+                     (unsigned long long)job->id);
+    return SV_JOB_QUEUE_AGAIN;
+}
+
+void sv_tasks_recover(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
+    if (!rt->config.task_workers) return;
+    struct recovery recovery = {rt, &rt->slots[slot].life[parity], slot};
+    sv_jobs_recover(&rt->jobs, sv_endpoint_of_slot(&rt->ipc, slot, parity), ask, &recovery);
+}
