@@ -45,6 +45,7 @@ struct sv_lua {
     enum srvlua_role role;
     bool uses_coroutines; /* enable_coroutine, and this kind of process has them */
     bool uses_objects;    /* event_object */
+    bool uses_task_objects; /* the task callback gets an object */
     int max_coroutine;
     int64_t refused_at; /* second of the last log line about max_coroutine */
 
@@ -77,6 +78,7 @@ struct sv_lua {
     int random_seed_ref;    /* math.randomseed as it was when the module was loaded */
     int pcall_ref, xpcall_ref;
     int encode_ref, decode_ref; /* of string.buffer */
+    int run_task_ref, task_object_ref, task_origins_ref; /* task.c */
     int server_index_ref, server_newindex_ref, server_methods_ref; /* what metatables of servers are made of */
 };
 

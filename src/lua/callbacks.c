@@ -7,6 +7,8 @@
 
 #include "lua/coroutine.h"
 #include "lua/errors.h"
+#include "lua/serialise.h"
+#include "lua/task.h"
 #include "lua/values.h"
 
 /* Callbacks inside one another (close in close in close ...) go as deep as this; further ones start in the same loop turn,
@@ -86,6 +88,7 @@ static int adopt_process(lua_State *L) {
     struct srvlua_value value = {.type = SRVLUA_VALUE_NIL};
 
     lua->uses_objects = is_switched_on(server, "event_object");
+    lua->uses_task_objects = is_switched_on(server, "task_object") || is_switched_on(server, "task_enable_coroutine");
     lua->max_coroutine = MAX_COROUTINE_DEFAULT;
     if (srvlua_get_setting(server, "max_coroutine", &value) >= 0 && value.type == SRVLUA_VALUE_NUMBER &&
         value.number > 0)
@@ -133,6 +136,7 @@ void sv_lua_adopt_process(struct sv_lua *lua) {
 struct event_call {
     const struct sv_lua_callback *callback;
     const struct srvlua_event_data *data;
+    int value; /* tasks, results, messages: where on lua->L their decoded data lie */
 };
 
 static void set_integer(lua_State *L, const char *name, int64_t value) {
@@ -158,8 +162,16 @@ static void push_packet_source(lua_State *L, const struct srvlua_event_data *dat
 }
 
 /* Arguments behind the server in the plain form. */
-static int push_arguments(lua_State *L, const struct srvlua_event_data *data) {
+static int push_arguments(lua_State *L, const struct srvlua_event_data *data, int value) {
     switch (data->event) {
+    case SRVLUA_ON_FINISH:
+        lua_pushnumber(L, (double)data->task_id);
+        lua_pushvalue(L, value);
+        return 2;
+    case SRVLUA_ON_PIPE_MESSAGE:
+        lua_pushinteger(L, data->source_worker_id);
+        lua_pushvalue(L, value);
+        return 2;
     case SRVLUA_ON_RECEIVE:
         lua_pushnumber(L, (double)data->fd);
         lua_pushinteger(L, data->reactor_id);
@@ -198,8 +210,24 @@ static int push_arguments(lua_State *L, const struct srvlua_event_data *data) {
 }
 
 /* The one object behind the server with event_object (events.md 8); other events keep the plain form. */
-static int push_object(lua_State *L, const struct srvlua_event_data *data) {
+static int push_object(lua_State *L, const struct srvlua_event_data *data, int value) {
     switch (data->event) {
+    case SRVLUA_ON_FINISH:
+        lua_createtable(L, 0, 4);
+        set_integer(L, "task_id", data->task_id);
+        set_integer(L, "task_worker_id", data->task_worker_id);
+        set_number(L, "dispatch_time", data->dispatch_time);
+        lua_pushvalue(L, value);
+        lua_setfield(L, -2, "data");
+        break;
+    case SRVLUA_ON_PIPE_MESSAGE:
+        lua_createtable(L, 0, 4);
+        set_integer(L, "worker_id", data->source_worker_id);
+        set_integer(L, "source_worker_id", data->source_worker_id);
+        set_number(L, "dispatch_time", data->dispatch_time);
+        lua_pushvalue(L, value);
+        lua_setfield(L, -2, "data");
+        break;
     case SRVLUA_ON_CONNECT:
     case SRVLUA_ON_CLOSE:
     case SRVLUA_ON_RECEIVE:
@@ -220,7 +248,7 @@ static int push_object(lua_State *L, const struct srvlua_event_data *data) {
         set_integer(L, "signal", data->signal);
         break;
     default:
-        return push_arguments(L, data);
+        return push_arguments(L, data, value);
     }
     if (data->event == SRVLUA_ON_RECEIVE || data->event == SRVLUA_ON_PACKET) {
         lua_pushlstring(L, data->data, data->length);
@@ -234,9 +262,12 @@ static int push_event(lua_State *L, void *argument) {
     const struct event_call *call = argument;
     const struct sv_lua *lua = call->callback->lua;
 
+    if (call->data->event == SRVLUA_ON_TASK)
+        return sv_lua_push_task(L, lua, call->callback->ref, call->data, call->value);
     lua_rawgeti(L, LUA_REGISTRYINDEX, call->callback->ref);
     lua_rawgeti(L, LUA_REGISTRYINDEX, lua->server_ref);
-    return 2 + (lua->uses_objects ? push_object(L, call->data) : push_arguments(L, call->data));
+    return 2 + (lua->uses_objects ? push_object(L, call->data, call->value)
+                                  : push_arguments(L, call->data, call->value));
 }
 
 /* --------------------------------------------------------------------------------------------------------- dispatch */
@@ -278,11 +309,39 @@ static bool put_off(srvlua_server *server, const struct srvlua_event_data *data,
     return false;
 }
 
+static int run_event(srvlua_server *server, struct event_call *call) {
+    struct sv_lua *lua = call->callback->lua;
+    const char *what = events[call->data->event].what;
+
+    if (!lua->uses_coroutines || !events[call->data->event].is_wrapped)
+        return sv_lua_call(lua, what, push_event, call);
+    if (sv_lua_is_full(lua, what))
+        return refuse(server, call->data);
+    return sv_lua_run(lua, what, push_event, call);
+}
+
+/* Tasks, results and messages: their data are decoded first. Who damaged them was not this program. */
+static int run_with_value(srvlua_server *server, struct event_call *call) {
+    struct sv_lua *lua = call->callback->lua;
+    const struct srvlua_event_data *data = call->data;
+    int result = 0;
+
+    lua_checkstack(lua->L, LUA_MINSTACK);
+    if (sv_lua_unpack(lua, lua->L, data->data, data->length, data->flags)) {
+        call->value = lua_gettop(lua->L);
+        result = run_event(server, call);
+    } else {
+        srvlua_log(server, SRVLUA_LOG_ERROR, "%s: the data cannot be read: %s", events[data->event].what,
+                   lua_tostring(lua->L, -1));
+    }
+    lua_pop(lua->L, 1);
+    return result;
+}
+
 int sv_lua_on_event(srvlua_server *server, const struct srvlua_event_data *data, void *user_data) {
     struct sv_lua_callback *callback = user_data;
     struct sv_lua *lua = callback->lua;
-    struct event_call call = {callback, data};
-    const char *what = events[data->event].what;
+    struct event_call call = {callback, data, 0};
 
     if (lua->role != srvlua_get_role(server))
         sv_lua_adopt_process(lua);
@@ -290,11 +349,9 @@ int sv_lua_on_event(srvlua_server *server, const struct srvlua_event_data *data,
         return 0;
     if (lua->depth >= DEPTH_MAX && put_off(server, data, callback))
         return 0;
-    if (!lua->uses_coroutines || !events[data->event].is_wrapped)
-        return sv_lua_call(lua, what, push_event, &call);
-    if (sv_lua_is_full(lua, what))
-        return refuse(server, data);
-    return sv_lua_run(lua, what, push_event, &call);
+    if (data->event == SRVLUA_ON_TASK || data->event == SRVLUA_ON_FINISH || data->event == SRVLUA_ON_PIPE_MESSAGE)
+        return run_with_value(server, &call);
+    return run_event(server, &call);
 }
 
 /* ----------------------------------------------------------------------------------------------------- registration */

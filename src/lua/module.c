@@ -16,6 +16,7 @@
 #include "lua/stack.h"
 #include "lua/system.h"
 #include "lua/table.h"
+#include "lua/task.h"
 #include "lua/timer.h"
 
 SRVLUA_API int luaopen_srvlua_core(lua_State *L);
@@ -113,6 +114,7 @@ static struct sv_lua *new_state(lua_State *L) {
     sv_lua_coroutine_open(L, lua);
     sv_lua_stack_open(L, lua);
     sv_lua_serialise_open(L, lua);
+    sv_lua_task_open(L, lua);
     sv_lua_connections_open(L, lua);
     sv_lua_socket_open(L, lua);
     sv_lua_port_open(L, lua);

@@ -15,6 +15,7 @@
 #include "lua/port.h"
 #include "lua/reactor_state.h"
 #include "lua/socket.h"
+#include "lua/task.h"
 #include "lua/timer.h"
 #include "lua/stack.h"
 #include "lua/values.h"
@@ -565,6 +566,12 @@ static const struct sv_lua_function server_methods[] = {
     SV_LUA_SERVER_METHOD("getManagerPid", server_get_manager_pid, ALWAYS),
     SV_LUA_SERVER_METHOD("getMasterPid", server_get_master_pid, ALWAYS),
     SV_LUA_SERVER_METHOD("getLastError", server_get_last_error, ALWAYS),
+    SV_LUA_SERVER_METHOD("task", sv_lua_server_task, RUNNING),
+    SV_LUA_SERVER_METHOD("taskwait", sv_lua_server_taskwait, RUNNING),
+    SV_LUA_SERVER_METHOD("taskWaitMulti", sv_lua_server_task_wait_multi, RUNNING),
+    SV_LUA_SERVER_METHOD("taskCo", sv_lua_server_task_co, RUNNING),
+    SV_LUA_SERVER_METHOD("finish", sv_lua_server_finish, RUNNING),
+    SV_LUA_SERVER_METHOD("sendMessage", sv_lua_server_send_message, RUNNING),
     SV_LUA_SERVER_METHOD("addCommand", sv_lua_add_command, BEFORE),
     SV_LUA_SERVER_METHOD("command", sv_lua_command, SRVLUA_ROLE_MASTER | SRVLUA_ROLE_WORKER),
     SV_LUA_SERVER_METHOD("getSocket", server_get_socket, ALWAYS),

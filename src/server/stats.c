@@ -34,6 +34,21 @@ static int64_t idle_workers(const struct sv_runtime *rt) {
     return idle;
 }
 
+static void put_tasks(struct list *list, const struct sv_runtime *rt) {
+    int64_t busy = 0;
+    uint64_t count, bytes;
+    for (uint32_t i = rt->config.workers; i < rt->config.workers + rt->config.task_workers; i++) {
+        uint32_t parity = atomic_load_explicit(&rt->slots[i].parity, memory_order_relaxed);
+        busy += atomic_load_explicit(&rt->slots[i].life[parity].state, memory_order_relaxed) == SV_PROCESS_BUSY;
+    }
+    put(list, "tasking_num", busy);
+    if (!rt->config.task_workers) return;
+    sv_jobs_count(&rt->jobs, &count, &bytes);
+    put(list, "task_idle_worker_num", rt->config.task_workers - busy);
+    put(list, "task_queue_num", (int64_t)count);
+    put(list, "task_queue_bytes", (int64_t)bytes);
+}
+
 /* Descriptors of listeners and live connections. */
 static void descriptor_range(const srvlua_server *server, int64_t *least, int64_t *most) {
     const struct sv_runtime *rt = &server->rt;
@@ -86,14 +101,14 @@ int srvlua_stats(srvlua_server *server, struct srvlua_stat *stats, size_t max, s
     put(&list, "session_round", (int64_t)atomic_load(rt->sessions.last_id));
     put(&list, "min_fd", least);
     put(&list, "max_fd", most);
-    put(&list, "tasking_num", 0);
+    put_tasks(&list, rt);
     put(&list, "coroutine_num", rt->coroutines);
     put(&list, "coroutine_peek_num", rt->coroutines_peak);
     put(&list, "concurrency", 0);
     put(&list, "error_count", sum(rt, SV_COUNT_ERRORS));
     put(&list, "reload_failed", sum(rt, SV_COUNT_RELOAD_FAILED));
     put(&list, "lost_count", sum(rt, SV_COUNT_LOST));
-    if (rt->role == SRVLUA_ROLE_WORKER) {
+    if (rt->role == SRVLUA_ROLE_WORKER || rt->role == SRVLUA_ROLE_TASK) {
         put(&list, "worker_request_count", (int64_t)atomic_load(&rt->worker.life->requests));
         put(&list, "worker_response_count", server->responses);
         put(&list, "worker_dispatch_count", dispatched_to_us(rt));
