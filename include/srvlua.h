@@ -466,6 +466,14 @@ SRVLUA_API int srvlua_get_task_origin(srvlua_server *server, struct srvlua_task_
 /* Sends a result to the worker that gave the task. flags: SERIALIZE. -507: one-way; -9014: no room for 10 s; -509. Task worker. */
 SRVLUA_API int srvlua_task_finish(srvlua_server *server, const struct srvlua_task_origin *origin, const void *data, size_t length,
                                   int flags, struct srvlua_status *status);
+
+/* A task in the form in which it waits in a message queue (task_ipc_mode 2, 3), for programs that put tasks there themselves, as
+ * messages of type 1 + number of the task worker (3: of any type). Nobody gets its result. flags: SERIALIZE. *length becomes the
+ * form's; the caller frees it. NULL: no memory. Data of more than about 8 KiB are too long for a queue. Any process, any time. */
+SRVLUA_API void *srvlua_task_pack(const void *data, size_t *length, int flags);
+/* The data of such a form, which they point into. 0, or -1204: it is none, or it is damaged. */
+SRVLUA_API int srvlua_task_unpack(const void *packed, size_t packed_length, const void **data, size_t *length, int *flags);
+
 /* Sends a message to an event or task worker (methods.md 8); flags: SERIALIZE. -9015, -505, -9006, -509. Any running process. */
 SRVLUA_API int srvlua_send_message(srvlua_server *server, int worker_id, const void *data, size_t length, int flags,
                                    struct srvlua_status *status);
