@@ -670,6 +670,8 @@ SRVLUA_API srvlua_loop *srvlua_loop_new(void);
 /* Ends it; the release functions of its timers run, its watches stay to be freed. In a forked child: only gives up the copy.
  * Not inside its callbacks, unless they do not return. NULL is fine. */
 SRVLUA_API void srvlua_loop_free(srvlua_loop *loop);
+/* To be called first in a forked child that goes on with the loop of its parent, which is gone. */
+SRVLUA_API void srvlua_loop_forked(srvlua_loop *loop);
 /* Turns the loop once: waits for what comes next, at most timeout_ms (negative: as long as it takes). Not inside its callbacks. */
 SRVLUA_API void srvlua_loop_turn(srvlua_loop *loop, int timeout_ms);
 /* How often it has turned. */

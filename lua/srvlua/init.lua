@@ -7,6 +7,7 @@ local core = require 'srvlua.core'
 local modules = {
   Atomic = 'srvlua.Atomic',
   Lock = 'srvlua.Lock',
+  Process = 'srvlua.Process',
   Table = 'srvlua.Table',
   Timer = 'srvlua.Timer',
   dns = 'srvlua.dns',

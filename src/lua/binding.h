@@ -68,11 +68,14 @@ struct sv_lua {
     int users_hook_mask, users_hook_count;
 
     bool has_made_timer;
+    int last_process_id; /* of Process objects */
+    int64_t error_count; /* uncaught errors of this process */
     struct sv_lua_dns *dns; /* of the process that looked a name up last, or NULL */
 
     /* References into the registry. */
     int server_ref;         /* while running: the server object */
     int timers_ref;         /* table: id of a user's timer -> its struct */
+    int signals_ref;        /* table: number of a signal -> its handler */
     int loaded_modules_ref; /* package.loaded as it was when start() was called, or LUA_NOREF */
     int describe_ref;       /* message handler: error value -> text with traceback */
     int random_seed_ref;    /* math.randomseed as it was when the module was loaded */

@@ -7,6 +7,7 @@
 
 #include "lua/coroutine.h"
 #include "lua/errors.h"
+#include "lua/process.h"
 #include "lua/serialise.h"
 #include "lua/task.h"
 #include "lua/values.h"
@@ -82,6 +83,35 @@ void sv_lua_add_effective_settings(lua_State *L, srvlua_server *server, int sett
     }
 }
 
+/* What the loop of the parent knew is not this process's. */
+static void forget_parent(lua_State *L, struct sv_lua *lua) {
+    lua_newtable(L);
+    lua_rawseti(L, LUA_REGISTRYINDEX, lua->timers_ref);
+    sv_lua_forget_signals(L, lua);
+    lua->has_made_timer = false;
+    lua->current = NULL;
+    lua->running = NULL;
+    lua->depth = 0;
+    lua->live_count = 0;
+    lua->last_coroutine_id = 0;
+    lua->may_turn = false;
+    seed_random(L, lua);
+}
+
+void sv_lua_leave_parent(lua_State *L, struct sv_lua *lua) {
+    if (lua->is_running) {
+        srvlua_forked(lua->server->server);
+        lua->is_running = false;
+        lua->server->has_returned = true;
+        lua->role = SRVLUA_ROLE_AFTER;
+    }
+    srvlua_loop_free(lua->own_loop);
+    lua->own_loop = NULL;
+    if (!lua->max_coroutine)
+        lua->max_coroutine = MAX_COROUTINE_DEFAULT;
+    forget_parent(L, lua);
+}
+
 static int adopt_process(lua_State *L) {
     struct sv_lua *lua = lua_touserdata(L, 1);
     srvlua_server *server = lua->server->server;
@@ -108,17 +138,10 @@ static int adopt_process(lua_State *L) {
     lua_getfield(L, -1, "setting");
     sv_lua_add_effective_settings(L, server, lua_gettop(L));
 
-    if (getpid() != lua->starter) { /* what the parent's loop knew is not this process's */
-        lua_newtable(L);
-        lua_rawseti(L, LUA_REGISTRYINDEX, lua->timers_ref);
-        lua->has_made_timer = false;
-        lua->current = NULL;
-        lua->running = NULL;
-        lua->depth = 0;
-        lua->live_count = 0;
-        lua->last_coroutine_id = 0;
-        seed_random(L, lua);
-    }
+    sv_lua_number_processes(L, 2, server);
+
+    if (getpid() != lua->starter)
+        forget_parent(L, lua);
     return 0;
 }
 

@@ -12,6 +12,9 @@ int sv_lua_on_event(srvlua_server *server, const struct srvlua_event_data *data,
 /* Learns what this process is, once after each fork and at the end: called before anything of the user runs in it. */
 void sv_lua_adopt_process(struct sv_lua *lua);
 
+/* The same in a child that the program has forked by itself: it is no process of a server, and has no loop. */
+void sv_lua_leave_parent(lua_State *L, struct sv_lua *lua);
+
 /* Adds the settings that start() derived to the table at `setting` (settings.md 0.1). */
 void sv_lua_add_effective_settings(lua_State *L, srvlua_server *server, int setting);
 

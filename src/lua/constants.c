@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #define SAME(name)                                                                                                     \
@@ -76,6 +77,20 @@ static const struct {
     {"TASK_PEEK", 64},
     {"TASK_NOREPLY", 128},
     {"TIMER_MIN_MS", 1},
+    /* pipes, message queues and priorities of processes */
+    {"PIPE_TYPE_NONE", 0},
+    {"PIPE_TYPE_STREAM", 1},
+    {"PIPE_TYPE_DGRAM", 2},
+    {"PIPE_MASTER", 1},
+    {"PIPE_WORKER", 2},
+    {"PIPE_READ", 3},
+    {"PIPE_WRITE", 4},
+    {"MSGQUEUE_ORIENT", 1},
+    {"MSGQUEUE_BALANCE", 2},
+    {"IPC_NOWAIT", 256},
+    SAME(PRIO_PROCESS),
+    SAME(PRIO_PGRP),
+    SAME(PRIO_USER),
     /* log levels */
     OURS(LOG_DEBUG),
     OURS(LOG_TRACE),
@@ -157,7 +172,8 @@ static const struct {
     SAME(MCAST_LEAVE_GROUP),
     SAME(MCAST_LEAVE_SOURCE_GROUP),
     SAME(MCAST_UNBLOCK_SOURCE),
-    /* signals */
+    /* signals; what Process.signal takes for a handler */
+    {"SIG_IGN", 1},
     SAME(SIGABRT),
     SAME(SIGALRM),
     SAME(SIGBUS),

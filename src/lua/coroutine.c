@@ -130,6 +130,7 @@ bool sv_lua_is_full(struct sv_lua *lua, const char *what) {
 static void log_error(struct sv_lua *lua, const char *what) {
     const char *text = lua_tostring(lua->L, -1);
 
+    lua->error_count++;
     srvlua_log(lua->server->server, SRVLUA_LOG_ERROR, "uncaught error in %s: %s", what, text ? text : "(no message)");
     lua_pop(lua->L, 1);
 }

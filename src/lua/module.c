@@ -10,6 +10,7 @@
 #include "lua/errors.h"
 #include "lua/lock.h"
 #include "lua/port.h"
+#include "lua/process.h"
 #include "lua/serialise.h"
 #include "lua/server.h"
 #include "lua/socket.h"
@@ -122,6 +123,7 @@ static struct sv_lua *new_state(lua_State *L) {
     sv_lua_table_open(L, lua);
     sv_lua_atomic_open(L, lua);
     sv_lua_lock_open(L, lua);
+    sv_lua_process_open(L, lua);
     sv_lua_wrap_exit(L, lua);
     return lua;
 }
@@ -153,6 +155,8 @@ int luaopen_srvlua_core(lua_State *L) {
     lua_setfield(L, -2, "Lock");
     sv_lua_push_dns_module(L, lua);
     lua_setfield(L, -2, "dns");
+    sv_lua_push_process_class(L, lua);
+    lua_setfield(L, -2, "Process");
     sv_lua_push_constants(L);
     lua_setfield(L, -2, "constants");
     lua_pushliteral(L, SRVLUA_VERSION);

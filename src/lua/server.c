@@ -13,6 +13,7 @@
 #include "lua/coroutine.h"
 #include "lua/errors.h"
 #include "lua/port.h"
+#include "lua/process.h"
 #include "lua/reactor_state.h"
 #include "lua/socket.h"
 #include "lua/task.h"
@@ -533,6 +534,7 @@ static const struct sv_lua_function server_methods[] = {
     SV_LUA_SERVER_METHOD("on", server_on, BEFORE),
     SV_LUA_SERVER_METHOD("addListener", server_add_listener, BEFORE),
     SV_LUA_SERVER_METHOD("listen", server_add_listener, BEFORE),
+    SV_LUA_SERVER_METHOD("addProcess", sv_lua_server_add_process, BEFORE),
     SV_LUA_SERVER_METHOD("start", server_start, BEFORE),
     SV_LUA_SERVER_METHOD("reload", server_reload, RUNNING),
     SV_LUA_SERVER_METHOD("stop", server_stop, RUNNING),

@@ -253,6 +253,10 @@ void srvlua_loop_free(srvlua_loop *loop) {
     free(loop);
 }
 
+void srvlua_loop_forked(srvlua_loop *loop) {
+    ev_loop_fork(loop->ev);
+}
+
 void srvlua_loop_turn(srvlua_loop *loop, int timeout_ms) {
     sv_loop_turn(loop, timeout_ms);
 }

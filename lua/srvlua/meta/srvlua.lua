@@ -8,6 +8,7 @@
 ---@field Table srvlua.TableClass
 ---@field Atomic srvlua.AtomicClass
 ---@field Lock srvlua.LockClass
+---@field Process srvlua.ProcessClass
 ---@field dns srvlua.dns
 ---@field json srvlua.json
 ---@field version string like '0.1.0'
@@ -68,6 +69,19 @@
 ---@field TASK_PEEK integer
 ---@field TASK_NOREPLY integer
 ---@field TIMER_MIN_MS integer
+---@field PIPE_TYPE_NONE integer
+---@field PIPE_TYPE_STREAM integer
+---@field PIPE_TYPE_DGRAM integer
+---@field PIPE_MASTER integer
+---@field PIPE_WORKER integer
+---@field PIPE_READ integer
+---@field PIPE_WRITE integer
+---@field MSGQUEUE_ORIENT integer
+---@field MSGQUEUE_BALANCE integer
+---@field IPC_NOWAIT integer
+---@field PRIO_PROCESS integer
+---@field PRIO_PGRP integer
+---@field PRIO_USER integer
 ---@field LOG_DEBUG integer
 ---@field LOG_TRACE integer
 ---@field LOG_INFO integer
@@ -146,6 +160,7 @@
 ---@field MCAST_LEAVE_GROUP integer
 ---@field MCAST_LEAVE_SOURCE_GROUP integer
 ---@field MCAST_UNBLOCK_SOURCE integer
+---@field SIG_IGN integer for `Process.signal`
 ---@field SIGABRT integer
 ---@field SIGALRM integer
 ---@field SIGBUS integer
