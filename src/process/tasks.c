@@ -69,7 +69,8 @@ static bool may_take(const struct sv_runtime *rt) {
     bool is_in_service = worker->phase == SV_WORKER_SERVING ||
                          (worker->phase == SV_WORKER_DRAINING && atomic_load(&rt->shared->is_shutting_down));
     if (!is_in_service || worker->predecessor_life || worker->is_done || worker->depth) return false;
-    return !rt->config.task_coroutines || rt->coroutines < rt->config.max_coroutine;
+    if (rt->config.task_coroutines) return rt->coroutines < rt->config.max_coroutine;
+    return !worker->leaves_later; /* its limit is reached, and its predecessor gone in a moment */
 }
 
 bool sv_tasks_are_there(const struct sv_runtime *rt) {
@@ -131,6 +132,7 @@ bool sv_tasks_work(struct sv_runtime *rt) {
         job.source = (job.source & ~(uint64_t)UINT32_MAX) | producer; /* whose pool it is, whatever it says */
         run_task(rt, &job);
         sv_worker_count_task(rt);
+        sv_kick_all(&rt->endpoint); /* its result must not wait for the next task */
         if (sv_now_ns() - began_ns >= TURN_NS) return true;
     }
     return may_take(rt);
