@@ -18,9 +18,23 @@ static int64_t to_ns(double seconds) {
     return (int64_t)(seconds * 1e9);
 }
 
+/* Both limits, for a process of this slot. */
+static double warning_of(const struct sv_runtime *rt, uint32_t slot) {
+    return slot < rt->config.workers ? rt->config.hang_warning : rt->config.task_hang_warning;
+}
+
+static double timeout_of(const struct sv_runtime *rt, uint32_t slot) {
+    return slot < rt->config.workers ? rt->config.hang_timeout : rt->config.task_hang_timeout;
+}
+
+/* The age to look for, 0: none. */
+static double first_age(const struct sv_runtime *rt, uint32_t slot) {
+    return warning_of(rt, slot) > 0 ? warning_of(rt, slot) : timeout_of(rt, slot);
+}
+
 int64_t sv_hang_interval_ms(const struct sv_runtime *rt) {
-    const struct sv_runtime_config *config = &rt->config;
-    double age = config->hang_warning > 0 ? config->hang_warning : config->hang_timeout;
+    double age = first_age(rt, 0), task_age = rt->config.task_workers ? first_age(rt, rt->config.workers) : 0;
+    if (task_age > 0 && (age <= 0 || task_age < age)) age = task_age;
     if (age <= 0) return 0;
     int64_t interval_ms = (int64_t)(age * 1e3 / LOOKS_PER_AGE);
     if (interval_ms > MOST_INTERVAL_MS) return MOST_INTERVAL_MS;
@@ -64,10 +78,13 @@ static void report(struct sv_runtime *rt, uint32_t slot, uint32_t parity, pid_t 
     bool is_over = atomic_load_explicit(&life->beat, memory_order_acquire) != watch->beat;
     uint64_t session = is_over ? 0 : atomic_load_explicit(&life->serving, memory_order_relaxed);
     int64_t age_ns = watch->asked_ns - watch->since_ns;
-    bool is_killed = !is_over && rt->config.hang_timeout > 0 && age_ns >= to_ns(rt->config.hang_timeout);
+    bool is_killed = !is_over && timeout_of(rt, slot) > 0 && age_ns >= to_ns(timeout_of(rt, slot));
     char serving[64] = "";
-    if (session) snprintf(serving, sizeof serving, ", serving session %llu", (unsigned long long)session);
-    sv_log_about(&rt->log, SRVLUA_LOG_WARNING, (int64_t)session, 0, "worker %u (pid %d) %s been in one callback for %.1f s%s%s%s%s", slot,
+    if (session & SV_TASK_KEY)
+        snprintf(serving, sizeof serving, ", running task %u", (uint32_t)session);
+    else if (session)
+        snprintf(serving, sizeof serving, ", serving session %llu", (unsigned long long)session);
+    sv_log_about(&rt->log, SRVLUA_LOG_WARNING, session & SV_TASK_KEY ? 0 : (int64_t)session, 0, "worker %u (pid %d) %s been in one callback for %.1f s%s%s%s%s", slot,
                  (int)pid, is_over ? "had" : "has", (double)age_ns / 1e9, serving, is_killed ? ": it is killed (hang_timeout)" : "",
                  has_stack && *text ? "\nstack traceback:\n" : "; its stack could not be read", has_stack ? text : "");
     watch->phase = is_killed ? SV_HANG_KILLED : SV_HANG_CALM;
@@ -75,7 +92,7 @@ static void report(struct sv_runtime *rt, uint32_t slot, uint32_t parity, pid_t 
 }
 
 void sv_hang_look(struct sv_runtime *rt, uint32_t slot, uint32_t parity, pid_t pid, struct sv_hang_watch *watch) {
-    int64_t now_ns = sv_now_ns(), warning_ns = to_ns(rt->config.hang_warning), timeout_ns = to_ns(rt->config.hang_timeout);
+    int64_t now_ns = sv_now_ns(), warning_ns = to_ns(warning_of(rt, slot)), timeout_ns = to_ns(timeout_of(rt, slot));
     if (watch->phase == SV_HANG_ASKED) report(rt, slot, parity, pid, watch, now_ns);
     if (watch->phase != SV_HANG_CALM) return;
     uint32_t beat = atomic_load_explicit(&rt->slots[slot].life[parity].beat, memory_order_acquire);

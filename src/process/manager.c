@@ -601,12 +601,12 @@ static void on_start_failed(struct manager *manager, int code) {
         begin_stop(manager);
 }
 
-/* Looks after event workers whose code does not come to an end. */
+/* Looks after workers whose code does not come to an end. */
 static int on_watch(srvlua_loop *loop, int64_t timer, void *context) {
     (void)loop, (void)timer;
     struct manager *manager = context;
     struct sv_runtime *rt = manager->rt;
-    for (uint32_t slot = 0; slot < rt->config.workers; slot++)
+    for (uint32_t slot = 0; slot < rt->config.workers + rt->config.task_workers; slot++)
         for (uint32_t parity = 0; parity < 2; parity++) {
             struct life *life = &manager->children[slot].lives[parity];
             if (life->phase != LIFE_NONE) sv_hang_look(rt, slot, parity, life->pid, &life->watch);
