@@ -148,6 +148,19 @@ TEST(a_holder_that_dies_is_told_of) {
     }
 }
 
+/* A reader found the dead writer, had to let the waiting one go first, and kept the news to itself. */
+TEST(the_news_of_a_death_reach_who_gets_the_lock) {
+    srvlua_lock *lock = srvlua_lock_new(SRVLUA_RWLOCK, NULL);
+    end(holder(lock, 0));
+    srvlua_lock_announce_writer(lock, 1);
+    CHECK(srvlua_lock_trylock(lock, 1) == -EBUSY);
+    CHECK(srvlua_lock_trylock(lock, 0) == 1);
+    srvlua_lock_announce_writer(lock, -1);
+    CHECK(srvlua_lock_unlock(lock) == 0 && srvlua_lock_trylock(lock, 1) == 0);
+    CHECK(srvlua_lock_unlock(lock) == 0);
+    srvlua_lock_free(lock);
+}
+
 TEST(a_holder_that_nobody_has_waited_for_is_dead_all_the_same) {
     srvlua_lock *lock = srvlua_lock_new(SRVLUA_MUTEX, NULL);
     pid_t pid = holder(lock, 0);

@@ -8,6 +8,9 @@
  * A waiting writer is counted, too; readers who find one wait. `is_wanted` spares them the search: it is set by every
  * waiting writer and cleared by a reader that finds none.
  *
+ * Who takes the word from a dead writer notes that in `is_abandoned`, for it may have to step back: the next one that gets
+ * the lock is told.
+ *
  * Who waits sleeps on `turn`, which changes with every release. It is woken up if it has said that it sleeps; it looks
  * again after 10 ms whatever happens, and then also whether the holder is alive: the dead wake nobody.
  * runs in: any process, any thread. Lock and unlock make no system call where nobody waits. */
@@ -39,6 +42,7 @@ struct shared {
     _Atomic uint32_t turn;       /* futex */
     _Atomic uint32_t is_awaited; /* somebody sleeps on turn */
     _Atomic uint32_t is_wanted;  /* a writer may be waiting */
+    _Atomic uint32_t is_abandoned; /* a writer died, and nobody has been told */
     _Atomic uint32_t used;       /* places of processes that were ever used */
     struct process processes[];  /* RWLOCK only */
 };
@@ -153,6 +157,11 @@ static void give_writer(struct shared *shared) {
     wake_waiters(shared);
 }
 
+/* What the new holder is told: 1 if the last one died. */
+static int take_news(struct shared *shared) {
+    return atomic_load(&shared->is_abandoned) && atomic_exchange(&shared->is_abandoned, 0);
+}
+
 /* 0, 1 (taken from the dead) or -EBUSY. */
 static int try_write(const srvlua_lock *lock, bool looks_for_dead) {
     struct shared *shared = lock->shared;
@@ -164,22 +173,24 @@ static int try_write(const srvlua_lock *lock, bool looks_for_dead) {
                                                             : SV_NOT_TAKEN;
     if (taken == SV_NOT_TAKEN)
         return -EBUSY;
+    if (taken == SV_TAKEN_FROM_DEAD)
+        atomic_store(&shared->is_abandoned, 1);
     atomic_thread_fence(memory_order_seq_cst);
     for (int spin = 0; lock->type == SRVLUA_RWLOCK; spin++) {
         bool is_last = spin == BRIEF_SPINS;
         if (!is_anyone(lock, true, is_last && looks_for_dead))
             break;
         if (is_last) {
-            give_writer(shared); /* a writer that died had not got further than this */
+            give_writer(shared);
             return -EBUSY;
         }
         sv_relax();
     }
-    return taken == SV_TAKEN_FROM_DEAD;
+    return take_news(shared);
 }
 
-/* Whether a reader has to stay out: for a writer, or for one that waits. *was_abandoned if the writer died. */
-static bool is_closed_to_readers(const srvlua_lock *lock, bool looks_for_dead, bool *was_abandoned) {
+/* Whether a reader has to stay out: for a writer, or for one that waits. */
+static bool is_closed_to_readers(const srvlua_lock *lock, bool looks_for_dead) {
     struct shared *shared = lock->shared;
     for (int spin = 0; atomic_load(&shared->writer); spin++) {
         if (spin < BRIEF_SPINS) { /* it may be one that steps back */
@@ -188,7 +199,7 @@ static bool is_closed_to_readers(const srvlua_lock *lock, bool looks_for_dead, b
         }
         if (!looks_for_dead || sv_owner_try_hard(&shared->writer, sv_self_id(&lock->self)) != SV_TAKEN_FROM_DEAD)
             return true;
-        *was_abandoned = true;
+        atomic_store(&shared->is_abandoned, 1);
         give_writer(shared);
     }
     if (!atomic_load(&shared->is_wanted))
@@ -206,19 +217,18 @@ static bool is_closed_to_readers(const srvlua_lock *lock, bool looks_for_dead, b
  * for it. */
 static int try_read(const srvlua_lock *lock, bool looks_for_dead, bool is_nested) {
     struct process *own = find_own_place(lock, true);
-    bool was_abandoned = false;
     if (!own)
         return -EAGAIN;
     if (is_nested) {
         atomic_fetch_add(&own->readers, 1);
         return 0;
     }
-    if (is_closed_to_readers(lock, looks_for_dead, &was_abandoned))
+    if (is_closed_to_readers(lock, looks_for_dead))
         return -EBUSY;
     atomic_fetch_add(&own->readers, 1);
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load(&lock->shared->writer) == 0)
-        return was_abandoned;
+        return take_news(lock->shared);
     atomic_fetch_sub(&own->readers, 1);
     wake_waiters(lock->shared);
     return -EBUSY;
