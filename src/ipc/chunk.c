@@ -80,6 +80,12 @@ void sv_forget_partials(struct sv_endpoint *endpoint, uint32_t source) {
     forget(endpoint, source, 0);
 }
 
+bool sv_has_partials_of_reactors(const struct sv_endpoint *endpoint) {
+    for (const struct sv_partial *partial = endpoint->partials; partial; partial = partial->next)
+        if (partial->source >= sv_endpoint_of_reactor(0) && partial->source < sv_endpoint_of_reactor(endpoint->ipc->reactors)) return true;
+    return false;
+}
+
 void sv_forget_partials_for(struct sv_endpoint *endpoint, uint64_t id) {
     forget(endpoint, UINT32_MAX, id);
 }

@@ -133,6 +133,26 @@ static struct sv_ring *make_ring(const struct sv_ipc *ipc, uint32_t to, uint32_t
     return ring;
 }
 
+void sv_ipc_mark_end(const struct sv_ipc *ipc, uint32_t to, uint32_t from) {
+    struct sv_ring *ring = sv_ipc_ring(ipc, to, from);
+    if (ring) atomic_store(&ring->is_ended, 1);
+}
+
+bool sv_ipc_has_all_ends(const struct sv_ipc *ipc, uint32_t to) {
+    for (uint32_t reactor = 0; reactor < ipc->reactors; reactor++) {
+        const struct sv_ring *ring = sv_ipc_ring(ipc, to, sv_endpoint_of_reactor(reactor));
+        if (!ring || !atomic_load(&ring->is_ended)) return false;
+    }
+    return true;
+}
+
+void sv_ipc_forget_ends(const struct sv_ipc *ipc, uint32_t to) {
+    for (uint32_t reactor = 0; reactor < ipc->reactors; reactor++) {
+        struct sv_ring *ring = sv_ipc_ring(ipc, to, sv_endpoint_of_reactor(reactor));
+        if (ring) atomic_store(&ring->is_ended, 0);
+    }
+}
+
 /* -------------------------------------------------------------------------------------------------- endpoint */
 
 static int attach(struct sv_endpoint *endpoint, const struct sv_ipc *ipc, uint32_t id) {
@@ -322,6 +342,7 @@ static struct sv_ring_reader *reader_from(struct sv_endpoint *endpoint, uint32_t
     struct sv_ring *ring = sv_ipc_ring(endpoint->ipc, endpoint->id, from);
     if (!ring || ring->size != ring_size(endpoint->ipc, endpoint->id, from)) return NULL; /* none, or overwritten */
     sv_ring_reader_attach(reader, ring);
+    sv_ring_reader_redeliver(reader, SV_RECORD_END, SV_RECORD_END); /* marking it twice is once */
     if (endpoint->is_redelivering) sv_ring_reader_redeliver(reader, SV_RECORD_RECEIVE, SV_RECORD_PACKET);
     return reader;
 }

@@ -75,6 +75,12 @@ void sv_ring_all_bells(const struct sv_ipc *ipc);
 /* The ring from one endpoint to another, or NULL if it was never used. For statistics. */
 struct sv_ring *sv_ipc_ring(const struct sv_ipc *ipc, uint32_t to, uint32_t from);
 
+/* Whether every reactor has said that nothing more comes for the present life of an inbox (END): whoever owns it marks that. */
+void sv_ipc_mark_end(const struct sv_ipc *ipc, uint32_t to, uint32_t from);
+bool sv_ipc_has_all_ends(const struct sv_ipc *ipc, uint32_t to);
+/* A new life begins on that inbox. */
+void sv_ipc_forget_ends(const struct sv_ipc *ipc, uint32_t to);
+
 struct sv_partial { /* a payload that is still arriving in chunks */
     struct sv_partial *next;
     uint32_t source;
@@ -180,6 +186,8 @@ static inline int sv_bell_fd(const struct sv_endpoint *endpoint) {
 /* Drops the half-received payloads of a peer. Those of a dead one go by themselves when its successor's first record comes: only
  * that stands in the right place between the records of the two. */
 void sv_forget_partials(struct sv_endpoint *endpoint, uint32_t source);
+/* Whether a part of something that a reactor sends is here, and the rest still to come. */
+bool sv_has_partials_of_reactors(const struct sv_endpoint *endpoint);
 /* Drops those for a session that is no more: who sent them may have given up half way. */
 void sv_forget_partials_for(struct sv_endpoint *endpoint, uint64_t id);
 

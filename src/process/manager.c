@@ -141,7 +141,7 @@ static bool is_free(const struct manager *manager, uint32_t slot, uint32_t parit
     const struct sv_slot_life *life = &manager->rt->slots[slot].life[parity];
     if (manager->children[slot].lives[parity].phase != LIFE_NONE) return false;
     if (slot >= manager->rt->config.workers) return true; /* nothing of it is anybody's own */
-    return atomic_load(&life->state) == SV_PROCESS_NONE || atomic_load(&life->ends) >= manager->rt->ipc.reactors;
+    return atomic_load(&life->state) == SV_PROCESS_NONE || sv_ipc_has_all_ends(&manager->rt->ipc, sv_endpoint_of_slot(&manager->rt->ipc, slot, parity));
 }
 
 /* The other parity beside the present one. */
@@ -156,7 +156,7 @@ static void start_replacement(struct manager *manager, uint32_t slot) {
     struct sv_slot_life *life = &manager->rt->slots[slot].life[parity];
     atomic_store(&life->state, SV_PROCESS_NONE); /* nobody's predecessor until it lives */
     atomic_store(&life->is_handed_over, 0);
-    atomic_store(&life->ends, 0);
+    sv_ipc_forget_ends(&manager->rt->ipc, sv_endpoint_of_slot(&manager->rt->ipc, slot, parity));
     if (spawn(manager, slot, parity)) return;
     end_reload_of(manager, child, true); /* one that leaves is respawned when it is gone */
     need_ticks(manager);

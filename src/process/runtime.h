@@ -127,6 +127,7 @@ struct sv_worker { /* of the calling process, if it is a worker */
     int64_t turn_began_ns;        /* when the first event of this turn was taken in, 0: none was */
     uint32_t predecessor;         /* its endpoint */
     struct sv_slot_life *predecessor_life; /* NULL: none */
+    bool hands_over_later;        /* its inbox, as soon as it has all of what has partly arrived */
     bool leaves_later;            /* as soon as there is room for a successor */
     int64_t deadline_ns;          /* monotonic: end of waiting */
     int64_t request_limit;        /* 0: none */

@@ -126,14 +126,12 @@ static void update_muted(struct sv_runtime *rt) {
 
 /* From here on the successor takes what is or comes into our inbox. */
 static void hand_over_inbox(struct sv_runtime *rt) {
+    rt->worker.hands_over_later = sv_has_partials_of_reactors(&rt->endpoint) && !rt->loop.is_stopping;
+    if (rt->worker.hands_over_later) return; /* the successor could make nothing of the rest */
     if (atomic_exchange(&rt->worker.life->is_handed_over, 1)) return;
     update_muted(rt);
     atomic_store(&sv_inbox_of(&rt->ipc, other_endpoint(rt))->look_everywhere, 1);
     sv_wake(&rt->ipc, other_endpoint(rt));
-}
-
-static bool has_all_ends(const struct sv_runtime *rt, const struct sv_slot_life *life) {
-    return atomic_load(&life->ends) >= rt->ipc.reactors;
 }
 
 static void receive(void *context, const struct sv_message *message);
@@ -155,15 +153,15 @@ static void take_over_predecessor(struct sv_runtime *rt) {
         if (atomic_load(&former->is_handed_over)) end_inheritance(rt);
         return;
     }
-    if (!has_all_ends(rt, former)) {
+    if (!sv_ipc_has_all_ends(&rt->ipc, worker->predecessor)) {
         if (!atomic_load(&former->is_handed_over)) return;
         if (!worker->has_inherited) {
             if (sv_endpoint_inherit(&worker->inherited, &rt->ipc, worker->predecessor)) return; /* tried again in the next turn */
             worker->inherited.is_redelivering = rt->endpoint.is_redelivering;
             worker->has_inherited = true;
         }
-        while (!has_all_ends(rt, former) && sv_receive(&worker->inherited, SV_DRAIN_BATCH, receive, rt)) {}
-        if (!has_all_ends(rt, former)) return;
+        while (!sv_ipc_has_all_ends(&rt->ipc, worker->predecessor) && sv_receive(&worker->inherited, SV_DRAIN_BATCH, receive, rt)) {}
+        if (!sv_ipc_has_all_ends(&rt->ipc, worker->predecessor)) return;
     }
     end_inheritance(rt);
 }
@@ -201,11 +199,10 @@ static void begin_leaving(struct sv_runtime *rt, enum sv_worker_phase phase) {
 }
 
 static void take_end(struct sv_runtime *rt, const struct sv_message *message) {
-    (void)message;
     struct sv_worker *worker = &rt->worker;
-    struct sv_slot_life *life = worker->has_inherited ? worker->predecessor_life : worker->life;
-    atomic_fetch_add(&life->ends, 1);
-    if (life == worker->life && has_all_ends(rt, life)) {
+    uint32_t inbox = worker->has_inherited ? worker->predecessor : rt->endpoint.id;
+    sv_ipc_mark_end(&rt->ipc, inbox, message->source);
+    if (inbox == rt->endpoint.id && sv_ipc_has_all_ends(&rt->ipc, inbox)) {
         begin_leaving(rt, SV_WORKER_WAITING);
         hand_over_inbox(rt);
     }
@@ -476,6 +473,7 @@ static void before_sleep(void *context) {
         if (worker->phase >= SV_WORKER_WAITING && !rt->tasks.suspended) hand_over_inbox(rt);
     }
     if (worker->leaves_later && !has_predecessor(rt)) sv_worker_leave(rt);
+    if (worker->hands_over_later) hand_over_inbox(rt);
     if (rt->has_reactor) sv_reactor_end_turn(&rt->reactor);
     if (worker->stash_first) srvlua_defer(&rt->loop, handle_later, rt); /* the flush brought it up; the loop must not sleep on it */
     if (worker->is_resting) srvlua_defer(&rt->loop, turn_again, NULL); /* there is more in the inherited inbox */
@@ -525,7 +523,7 @@ static void look_for_predecessor(struct sv_runtime *rt) {
     struct sv_slot *slot = &rt->slots[rt->slot];
     struct sv_slot_life *former = &slot->life[1 - rt->parity];
     bool was_there = atomic_load(&slot->generation) > 1 && atomic_load(&former->state) != SV_PROCESS_NONE;
-    if (rt->has_reactor || !was_there || (!is_task_worker(rt) && has_all_ends(rt, former))) return;
+    if (rt->has_reactor || !was_there || (!is_task_worker(rt) && sv_ipc_has_all_ends(&rt->ipc, other_endpoint(rt)))) return;
     worker->predecessor_life = former;
     worker->predecessor = other_endpoint(rt);
     update_muted(rt);

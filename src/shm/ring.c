@@ -21,6 +21,7 @@ void sv_ring_init(struct sv_ring *ring, uint32_t size) {
     atomic_store(&ring->begun, 0);
     atomic_store(&ring->served, 0);
     atomic_store(&ring->redelivered, 0);
+    atomic_store(&ring->is_ended, 0);
     atomic_store(&ring->want_space, 0);
     ring->size = size;
 }

@@ -50,6 +50,7 @@ struct sv_ring {
     _Atomic uint64_t begun;                              /* consumer writes: end of the record that it works on */
     _Atomic uint64_t redelivered;                        /* consumer writes: `begun` of the record that was begun twice */
     _Atomic uint64_t served;                             /* consumer writes: data packets begun, of `packets` */
+    _Atomic uint32_t is_ended;                           /* consumer writes: the producer has said that no more comes for this life */
     _Alignas(SV_CACHE_LINE) _Atomic uint32_t want_space; /* producer sets, consumer clears */
     _Alignas(SV_CACHE_LINE) uint32_t size;               /* power of two; written once at creation */
     _Alignas(SV_CACHE_LINE) unsigned char data[];

@@ -28,7 +28,6 @@ struct sv_slot_life { /* written by the process of that parity unless said other
     _Atomic uint32_t is_handed_over; /* the inbox is the successor's; also written by the manager for a dead process */
     _Atomic uint32_t unnamed; /* suspended requests beyond SV_SUSPENDED_MAX */
     _Atomic uint64_t suspended[SV_SUSPENDED_MAX]; /* sessions whose request began, suspended and has not ended; 0 = free */
-    _Atomic uint32_t ends;           /* END records taken from the inbox, by whoever owned it then; reactors = all done */
     _Atomic uint32_t beat;           /* odd while code of the program runs; changes when that begins and when it ends */
 };
 
