@@ -37,7 +37,7 @@ LIBS := -lev -lmbedtls -lmbedx509 -lmbedcrypto -lpthread -lm -ldl
 # The layers in their order: a folder includes only folders before it (.ci/check-layers).
 LAYERS   := base shm framing net ipc reactor process server protocol
 LIB_SRC  := $(foreach layer,$(LAYERS),$(wildcard src/$(layer)/*.c))
-LUA_SRC  := $(wildcard src/lua/*.c)
+LUA_SRC  := $(wildcard src/lua/*.c src/lua/client/*.c)
 BIN_SRC  := $(wildcard src/bin/*.c)
 UNIT_SRC := $(wildcard spec/unit/test_*.c)
 BENCH_SRC := $(wildcard bench/*.c)

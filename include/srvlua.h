@@ -644,6 +644,9 @@ struct srvlua_timer_info {
  * Returns its id (1, 2, 3 ... per process) or -code: 505 for ms < 1. */
 SRVLUA_API int64_t srvlua_timer_add(srvlua_loop *loop, int64_t ms, int repeat, srvlua_timer_callback callback,
                                     void *user_data, void (*release)(void *user_data));
+/* The same for what the program does not know of: the timer keeps no process from leaving, is in no list and not cleared with all. */
+SRVLUA_API int64_t srvlua_timer_add_background(srvlua_loop *loop, int64_t ms, int repeat, srvlua_timer_callback callback,
+                                               void *user_data, void (*release)(void *user_data));
 /* 0, or -505: unknown or finished. Legal inside the timer's own callback. */
 SRVLUA_API int srvlua_timer_clear(srvlua_loop *loop, int64_t timer_id);
 /* Clears all timers made by srvlua_timer_add; returns -505 if there never was one. */
@@ -691,6 +694,7 @@ SRVLUA_API srvlua_watch *srvlua_watch_new(srvlua_loop *loop, int fd, int events,
                                           struct srvlua_status *status);
 /* Changes the set. Legal in its callback. */
 SRVLUA_API void srvlua_watch_set(srvlua_watch *watch, int events);
+/* The set; -1: its loop has ended. */
 SRVLUA_API int srvlua_watch_get(const srvlua_watch *watch);
 /* 1: it keeps no process from leaving. */
 SRVLUA_API void srvlua_watch_set_background(srvlua_watch *watch, int is_background);

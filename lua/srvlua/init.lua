@@ -12,6 +12,7 @@ local modules = {
   Timer = 'srvlua.Timer',
   dns = 'srvlua.dns',
   json = 'srvlua.json',
+  socket = 'srvlua.socket',
 }
 
 local srvlua = {

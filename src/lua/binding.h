@@ -23,6 +23,7 @@
 
 #define SV_LUA_STATE_NAME "srvlua.state" /* key of struct sv_lua in the registry */
 
+struct sv_client;
 struct sv_lua_coroutine;
 struct sv_lua_dns;
 struct sv_lua_running;
@@ -70,10 +71,12 @@ struct sv_lua {
     bool has_made_timer;
     int last_process_id; /* of Process objects */
     int64_t error_count; /* uncaught errors of this process */
+    struct sv_client *client; /* client/client.c: what client sockets share; NULL: none was made */
     struct sv_lua_dns *dns; /* of the process that looked a name up last, or NULL */
 
     /* References into the registry. */
     int server_ref;         /* while running: the server object */
+    int sockets_ref;        /* module srvlua.socket, or LUA_NOREF */
     int timers_ref;         /* table: id of a user's timer -> its struct */
     int signals_ref;        /* table: number of a signal -> its handler */
     int loaded_modules_ref; /* package.loaded as it was when start() was called, or LUA_NOREF */

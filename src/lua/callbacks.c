@@ -5,6 +5,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "lua/client/client.h"
 #include "lua/coroutine.h"
 #include "lua/errors.h"
 #include "lua/process.h"
@@ -96,6 +97,7 @@ static void forget_parent(lua_State *L, struct sv_lua *lua) {
     lua->last_coroutine_id = 0;
     lua->may_turn = false;
     seed_random(L, lua);
+    sv_lua_sockets_after_fork(lua);
 }
 
 void sv_lua_leave_parent(lua_State *L, struct sv_lua *lua) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "lua/atomic.h"
+#include "lua/client/client.h"
 #include "lua/connections.h"
 #include "lua/constants.h"
 #include "lua/coroutine.h"
@@ -86,6 +87,7 @@ void sv_lua_keep_alive(lua_State *L, int owner_index) {
 }
 
 static int state_gc(lua_State *L) {
+    sv_lua_sockets_close(lua_touserdata(L, 1));
     sv_lua_dns_close(lua_touserdata(L, 1));
     sv_lua_coroutine_close(lua_touserdata(L, 1));
     return 0;
@@ -99,6 +101,7 @@ static struct sv_lua *new_state(lua_State *L) {
     lua->L = L;
     lua->role = SRVLUA_ROLE_BEFORE;
     lua->server_ref = LUA_NOREF;
+    lua->sockets_ref = LUA_NOREF;
     lua->loaded_modules_ref = LUA_NOREF;
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, state_gc);
@@ -157,6 +160,8 @@ int luaopen_srvlua_core(lua_State *L) {
     lua_setfield(L, -2, "dns");
     sv_lua_push_process_class(L, lua);
     lua_setfield(L, -2, "Process");
+    sv_lua_push_socket_module(L, lua);
+    lua_setfield(L, -2, "socket");
     sv_lua_push_constants(L);
     lua_setfield(L, -2, "constants");
     lua_pushliteral(L, SRVLUA_VERSION);

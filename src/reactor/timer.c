@@ -14,7 +14,9 @@ struct timer {
     void *user_data;
     void (*release)(void *user_data);
     struct timer *next_in_bucket;
-    bool is_internal, is_removed;
+    bool is_internal;   /* in no list and no count of users */
+    bool is_background; /* internal, but the public functions clear it */
+    bool is_removed;
 };
 
 struct sv_timer_heap {
@@ -230,6 +232,13 @@ int64_t srvlua_timer_add(srvlua_loop *loop, int64_t ms, int repeat, srvlua_timer
     return add(loop, ms, repeat != 0, false, callback, user_data, release);
 }
 
+int64_t srvlua_timer_add_background(srvlua_loop *loop, int64_t ms, int repeat, srvlua_timer_callback callback, void *user_data,
+                                    void (*release)(void *user_data)) {
+    int64_t id = add(loop, ms, repeat != 0, true, callback, user_data, release);
+    if (id > 0) find(loop->timers, id)->is_background = true;
+    return id;
+}
+
 int64_t sv_timer_add_internal(struct srvlua_loop *loop, int64_t ms, bool repeat, srvlua_timer_callback callback, void *user_data) {
     return add(loop, ms, repeat, true, callback, user_data, NULL);
 }
@@ -248,7 +257,7 @@ void sv_timer_clear_internal(struct srvlua_loop *loop, int64_t timer_id) {
 
 int srvlua_timer_clear(srvlua_loop *loop, int64_t timer_id) {
     struct timer *timer = find(loop->timers, timer_id);
-    if (!timer || timer->is_removed || timer->is_internal) return -SRVLUA_ERROR_INVALID_PARAMS;
+    if (!timer || timer->is_removed || (timer->is_internal && !timer->is_background)) return -SRVLUA_ERROR_INVALID_PARAMS;
     clear(loop->timers, timer);
     return 0;
 }

@@ -77,7 +77,7 @@ void srvlua_watch_set(srvlua_watch *watch, int events) {
 }
 
 int srvlua_watch_get(const srvlua_watch *watch) {
-    return watch->events;
+    return watch->loop ? watch->events : -1;
 }
 
 void srvlua_watch_set_background(srvlua_watch *watch, int is_background) {

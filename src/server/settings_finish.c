@@ -149,6 +149,15 @@ static void finish_coroutines(struct sv_server_settings *server, struct sv_log *
         server->task_object = true;
 }
 
+static void finish_client_timeouts(struct sv_server_settings *server) {
+    if (!sv_server_setting_is_given(server, "socket_timeout"))
+        return;
+    if (!sv_server_setting_is_given(server, "socket_read_timeout"))
+        server->socket_read_timeout = server->socket_timeout;
+    if (!sv_server_setting_is_given(server, "socket_write_timeout"))
+        server->socket_write_timeout = server->socket_timeout;
+}
+
 /* ----------------------------------------------------------------------------------------------------------- memory */
 
 static void finish_memory(struct sv_server_settings *server, int cpus, struct sv_log *log) {
@@ -184,6 +193,7 @@ int sv_settings_finish(struct sv_server_settings *server, struct sv_port_setting
     finish_reload(server, log);
     finish_send_yield(server, mode, log);
     finish_coroutines(server, log);
+    finish_client_timeouts(server);
     finish_memory(server, cpus, log);
     sv_settings_check_backlog(primary, log);
     return 0;

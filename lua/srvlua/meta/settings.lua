@@ -121,25 +121,25 @@
 ---@field max_concurrency? integer
 --- Requests being worked on in one worker; more wait in its queue. *Not yet: needs HTTP.* Default: max_concurrency.
 ---@field worker_max_concurrency? integer
---- Default connect timeout of client sockets. *Not yet: needs client sockets.* Default: 10.
+--- Default connect timeout of client sockets. 0 = no limit. Default: 10.
 ---@field socket_connect_timeout? number
---- Default timeout of receiving on client sockets. 0 = no limit. *Not yet: needs client sockets.* Default: 60.
+--- Default timeout of receiving on client sockets. 0 = no limit. Default: 60.
 ---@field socket_read_timeout? number
 --- The same as `socket_read_timeout`.
 ---@field socket_recv_timeout? number
---- Default timeout of sending on client sockets. 0 = no limit. *Not yet: needs client sockets.* Default: 60.
+--- Default timeout of sending on client sockets. 0 = no limit. Default: 60.
 ---@field socket_write_timeout? number
 --- The same as `socket_write_timeout`.
 ---@field socket_send_timeout? number
---- Sets `socket_read_timeout` and `socket_write_timeout`. *Not yet: needs client sockets.* Default: 60.
+--- Sets `socket_read_timeout` and `socket_write_timeout`. Default: 60.
 ---@field socket_timeout? number
---- Longest name look-up of a client. *Not yet: needs client sockets.* Default: 60.
+--- Longest name look-up of a client. 0 = as long as the resolver tries. Default: 60.
 ---@field socket_dns_timeout? number
---- Server that the resolver asks, `ip[:port]`. *Not yet: needs the name resolver.* Default: the system's.
+--- Server that the resolver asks, `ip[:port]`. Default: the system's.
 ---@field dns_server? string
---- Life of a cached answer. 0 = no cache. *Not yet: needs the name resolver.* Default: 60.
+--- Longest life of a cached answer. 0 = no cache. Default: 60.
 ---@field dns_cache_expire? number
---- Names that the cache of one process holds. *Not yet: needs the name resolver.* Default: 1000.
+--- Names that the cache of one process holds. Default: 1000.
 ---@field dns_cache_capacity? integer
 --- Warns when a process ends with suspended coroutines. *Not yet: needs the coroutine API.* Default: true.
 ---@field enable_deadlock_check? boolean

@@ -11,6 +11,7 @@
 ---@field Process srvlua.ProcessClass
 ---@field dns srvlua.dns
 ---@field json srvlua.json
+---@field socket srvlua.socket
 ---@field version string like '0.1.0'
 ---@field version_id integer major * 10000 + minor * 100 + patch
 ---@field BASE integer
