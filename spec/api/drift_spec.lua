@@ -47,7 +47,7 @@ local APP = [[
   local functions = {}
   for name in pairs(srvlua.Process) do functions[#functions + 1] = name end
   emit('ProcessClass', functions)
-  for _, name in ipairs { 'dns', 'json' } do
+  for _, name in ipairs { 'dns', 'json', 'socket' } do
     local functions = {}
     for key, value in pairs(srvlua[name]) do
       if type(value) == 'function' then functions[#functions + 1] = key end
@@ -122,7 +122,7 @@ describe('the API', function()
     for name in text:gmatch '\n%-%-%-@field ([%w_]+)' do
       expected[name] = true
     end
-    for _, name in ipairs { 'Timer', 'Table', 'Atomic', 'Lock', 'Process', 'dns', 'json' } do
+    for _, name in ipairs { 'Timer', 'Table', 'Atomic', 'Lock', 'Process', 'dns', 'json', 'socket' } do
       fields[name] = true -- loaded at its first use
     end
     assert.same(sorted(expected), sorted(fields))

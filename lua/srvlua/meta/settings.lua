@@ -8,8 +8,7 @@
 ---@field reactor_num? integer
 --- Event workers. 0 = one per CPU. At most 1000 per CPU: adjusted at start. Default: PROCESS: CPUs, BASE: 1.
 ---@field worker_num? integer
---- Task workers; more than 0 needs a `task` callback. At most 1000 per CPU: adjusted at start. *Not yet: needs
---- tasks.* Default: 0.
+--- Task workers; more than 0 needs a `task` callback. At most 1000 per CPU: adjusted at start. Default: 0.
 ---@field task_worker_num? integer
 --- One reactor only, on the loop of the master's main thread: no reactor threads. PROCESS mode only. Default:
 --- false.
@@ -85,14 +84,13 @@
 --- Key of the SysV queue; 0 = a private one. A queue with a key outlives the server. *Not yet: needs tasks.*
 --- Default: 0.
 ---@field message_queue_key? integer
---- A task worker leaves after so many tasks. 0 = never. *Not yet: needs tasks.* Default: 0.
+--- A task worker leaves after so many tasks. 0 = never. Default: 0.
 ---@field task_max_request? integer
---- A random 1..grace is added per process. *Not yet: needs tasks.* Default: half of task_max_request if that is
---- above 10, else 0.
+--- A random 1..grace is added per process. Default: half of task_max_request if that is above 10, else 0.
 ---@field task_max_request_grace? integer
 --- Directory for payloads over 8 KiB when `task_ipc_mode` is a queue. *Not yet: needs tasks.* Default: `'/tmp'`.
 ---@field task_tmpdir? string
---- Task workers run an event loop, each task in its own coroutine. *Not yet: needs tasks.* Default: false.
+--- Task workers run an event loop, each task in its own coroutine. Default: false.
 ---@field task_enable_coroutine? boolean
 --- The task callback gets `(server, task)`. Default: false.
 ---@field task_object? boolean
@@ -376,12 +374,12 @@
 --- A callback that runs so long without yielding is reported with its Lua stack, and again whenever its age has
 --- doubled. 0 = off. Needs a manager: not in BASE mode with a single process. Default: 1.
 ---@field hang_warning? number
---- The same for task workers without coroutines. *Not yet: needs tasks.* Default: 0.
+--- The same for task workers without coroutines. Default: 0.
 ---@field task_hang_warning? number
 --- After so long the process is killed and replaced. Not less than `hang_warning`. 0 = off. Needs a manager: not in
 --- BASE mode with a single process. Default: 0.
 ---@field hang_timeout? number
---- The same for task workers without coroutines. *Not yet: needs tasks.* Default: 0.
+--- The same for task workers without coroutines. Default: 0.
 ---@field task_hang_timeout? number
 --- A process that ends within `respawn_window` of its start is replaced at once this many times in a row. Default:
 --- 5.

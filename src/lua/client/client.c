@@ -85,8 +85,8 @@ void sv_lua_sockets_after_fork(struct sv_lua *lua) {
             descriptor->forget(descriptor);
         sv_descriptor_abandon(descriptor);
     }
-    sv_pools_free(client);
-    sv_tls_library_free(client->tls); /* its random numbers would be the parent's too */
+    sv_client_pools_free(client);
+    sv_client_tls_library_free(client->tls); /* its random numbers would be the parent's too */
     client->tls = NULL;
     client->has_timeouts = false;
 }
@@ -98,8 +98,8 @@ void sv_lua_sockets_close(struct sv_lua *lua) {
         return;
     while (client->descriptors) /* of pools; objects were collected before this */
         sv_descriptor_abandon(client->descriptors);
-    sv_pools_free(client);
-    sv_tls_library_free(client->tls);
+    sv_client_pools_free(client);
+    sv_client_tls_library_free(client->tls);
     sv_bytes_free(&client->scratch);
     while (client->input_count > 0)
         free(client->inputs[--client->input_count]);

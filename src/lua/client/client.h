@@ -14,8 +14,8 @@
 #include "lua/client/bytes.h"
 
 struct sv_descriptor;
-struct sv_pool;
-struct sv_tls_library;
+struct sv_client_pool;
+struct sv_client_tls_library;
 
 #define SV_CLIENT_POOL_BUCKETS 64
 #define SV_CLIENT_INPUT_SIZE 8192 /* of a block for input that is used again */
@@ -27,11 +27,11 @@ struct sv_client {
     struct sv_lua *lua;
     volatile int *is_same_process; /* in a page that the kernel clears at fork */
     struct sv_descriptor *descriptors;
-    struct sv_pool *pools[SV_CLIENT_POOL_BUCKETS];
+    struct sv_client_pool *pools[SV_CLIENT_POOL_BUCKETS];
     struct sv_bytes scratch; /* what send() joins, what udp receives */
     char *inputs[SV_CLIENT_INPUT_KEPT];
     int input_count;
-    struct sv_tls_library *tls;              /* NULL: nobody has used TLS */
+    struct sv_client_tls_library *tls;       /* NULL: nobody has used TLS */
     int64_t timeouts_ns[SV_CLIENT_TIMEOUTS]; /* defaults, by the settings of that server: */
     const srvlua_server *timeouts_of;
     bool has_timeouts; /* they are known and do not change any more */

@@ -27,11 +27,11 @@ enum stage { ENTERING, RESOLVING, CONNECTING };
 
 struct sv_connect {
     struct sv_operation operation; /* first */
-    struct sv_pool_waiter waiter;
+    struct sv_client_pool_waiter waiter;
     struct sv_tcp *self;
     struct sv_stream *stream; /* that is being connected; NULL: this process was forked meanwhile */
     struct sv_stream *taken;  /* from the pool, instead */
-    struct sv_pool *pool;
+    struct sv_client_pool *pool;
     bool has_place; /* in the pool */
     enum stage stage;
     struct sv_lookup lookup;
@@ -157,8 +157,8 @@ static int late(struct sv_operation *operation) {
     return give_address_up(attempt, result);
 }
 
-/* sv_pool_waiter.enter */
-static void enter(struct sv_pool_waiter *waiter, struct sv_stream *stream) {
+/* sv_client_pool_waiter.enter */
+static void enter(struct sv_client_pool_waiter *waiter, struct sv_stream *stream) {
     struct sv_connect *attempt = (struct sv_connect *)((char *)waiter - offsetof(struct sv_connect, waiter));
 
     attempt->has_place = true;
@@ -174,19 +174,19 @@ static void enter(struct sv_pool_waiter *waiter, struct sv_stream *stream) {
 
 /* Frees it with all that it still has. */
 static void end(struct sv_connect *attempt) {
-    sv_pool_stop_waiting(attempt->pool, &attempt->waiter);
+    sv_client_pool_stop_waiting(attempt->pool, &attempt->waiter);
     sv_lookup_end(&attempt->lookup);
     attempt->self->connecting = NULL;
     if (attempt->stream)
         sv_stream_close(attempt->stream);
     if (attempt->has_place)
-        sv_pool_leave(attempt->pool);
+        sv_client_pool_leave(attempt->pool);
     else if (attempt->pool)
-        sv_pool_tidy(attempt->pool);
+        sv_client_pool_tidy(attempt->pool);
     free(attempt);
 }
 
-static int attach(lua_State *L, struct sv_tcp *self, struct sv_stream *stream, struct sv_pool *pool) {
+static int attach(lua_State *L, struct sv_tcp *self, struct sv_stream *stream, struct sv_client_pool *pool) {
     stream->pool = pool; /* its place in there is the stream's now */
     stream->holder = &self->stream;
     self->stream = stream;
@@ -265,7 +265,7 @@ static struct sv_connect *new_attempt(struct sv_tcp *self, const struct sv_conne
 }
 
 int sv_tcp_connect(lua_State *L, struct sv_tcp *self, const struct sv_connect_request *request) {
-    struct sv_pool *pool = sv_pool_get(self->client, request->pool, request->pool_length);
+    struct sv_client_pool *pool = sv_client_pool_get(self->client, request->pool, request->pool_length);
     struct sv_stream *stream = NULL;
     struct sv_connect *attempt;
     int has_place;
@@ -273,8 +273,8 @@ int sv_tcp_connect(lua_State *L, struct sv_tcp *self, const struct sv_connect_re
     if (!pool)
         return sv_client_fail(L, ENOMEM);
     if (request->pool_size > 0)
-        sv_pool_set_limits(pool, request->pool_size, request->backlog);
-    has_place = sv_pool_enter(pool, &stream);
+        sv_client_pool_set_limits(pool, request->pool_size, request->backlog);
+    has_place = sv_client_pool_enter(pool, &stream);
     if (stream)
         return attach(L, self, stream, pool);
     if (has_place < 0)
@@ -284,7 +284,7 @@ int sv_tcp_connect(lua_State *L, struct sv_tcp *self, const struct sv_connect_re
     attempt = new_attempt(self, request);
     if (!attempt) {
         if (has_place)
-            sv_pool_leave(pool);
+            sv_client_pool_leave(pool);
         return sv_client_fail(L, ENOMEM);
     }
     attempt->pool = pool;
@@ -292,7 +292,7 @@ int sv_tcp_connect(lua_State *L, struct sv_tcp *self, const struct sv_connect_re
     attempt->stage = has_place ? RESOLVING : ENTERING;
     attempt->operation.coroutine = request->coroutine;
     if (!has_place)
-        sv_pool_wait(pool, &attempt->waiter);
+        sv_client_pool_wait(pool, &attempt->waiter);
     self->connecting = attempt;
     return sv_operation_run(L, &attempt->operation, 1);
 }

@@ -8,22 +8,22 @@
 #include "lua/client/stream.h"
 #include "lua/client/words.h"
 
-struct sv_pool {
+struct sv_client_pool {
     struct sv_client *client;
-    struct sv_pool *next; /* in its bucket */
-    int size;             /* 0: nobody has said yet */
-    int backlog;          /* -1: users are not limited */
-    int users;            /* connections in use or being made */
+    struct sv_client_pool *next; /* in its bucket */
+    int size;                    /* 0: nobody has said yet */
+    int backlog;                 /* -1: users are not limited */
+    int users;                   /* connections in use or being made */
     int idle;
     struct sv_stream *newest, *oldest;
-    struct sv_pool_waiter *waiting, **last;
+    struct sv_client_pool_waiter *waiting, **last;
     int waiting_count;
     bool is_serving;
     size_t length;
     char name[];
 };
 
-static struct sv_pool **bucket_of(struct sv_client *client, const char *name, size_t length) {
+static struct sv_client_pool **bucket_of(struct sv_client *client, const char *name, size_t length) {
     uint32_t hash = 2166136261u;
     size_t i;
 
@@ -32,8 +32,8 @@ static struct sv_pool **bucket_of(struct sv_client *client, const char *name, si
     return &client->pools[hash % SV_CLIENT_POOL_BUCKETS];
 }
 
-struct sv_pool *sv_pool_get(struct sv_client *client, const char *name, size_t length) {
-    struct sv_pool **bucket = bucket_of(client, name, length), *pool;
+struct sv_client_pool *sv_client_pool_get(struct sv_client *client, const char *name, size_t length) {
+    struct sv_client_pool **bucket = bucket_of(client, name, length), *pool;
 
     for (pool = *bucket; pool; pool = pool->next)
         if (pool->length == length && memcmp(pool->name, name, length) == 0)
@@ -51,15 +51,15 @@ struct sv_pool *sv_pool_get(struct sv_client *client, const char *name, size_t l
     return pool;
 }
 
-void sv_pool_set_limits(struct sv_pool *pool, int size, int backlog) {
+void sv_client_pool_set_limits(struct sv_client_pool *pool, int size, int backlog) {
     if (pool->size > 0)
         return;
     pool->size = size;
     pool->backlog = backlog;
 }
 
-void sv_pool_tidy(struct sv_pool *pool) {
-    struct sv_pool **link = bucket_of(pool->client, pool->name, pool->length);
+void sv_client_pool_tidy(struct sv_client_pool *pool) {
+    struct sv_client_pool **link = bucket_of(pool->client, pool->name, pool->length);
 
     if (pool->users > 0 || pool->idle > 0 || pool->waiting || pool->is_serving)
         return;
@@ -71,7 +71,7 @@ void sv_pool_tidy(struct sv_pool *pool) {
 
 /* ------------------------------------------------------------------------------------------------- idle connections */
 
-static void unlink_idle(struct sv_pool *pool, struct sv_stream *stream) {
+static void unlink_idle(struct sv_client_pool *pool, struct sv_stream *stream) {
     if (stream->newer)
         stream->newer->older = stream->older;
     else
@@ -84,7 +84,7 @@ static void unlink_idle(struct sv_pool *pool, struct sv_stream *stream) {
     pool->idle--;
 }
 
-static void drop_idle(struct sv_pool *pool, struct sv_stream *stream) {
+static void drop_idle(struct sv_client_pool *pool, struct sv_stream *stream) {
     unlink_idle(pool, stream);
     stream->pool = NULL; /* it is no user */
     sv_stream_close(stream);
@@ -93,10 +93,10 @@ static void drop_idle(struct sv_pool *pool, struct sv_stream *stream) {
 /* Its time is over, or its peer has closed it, or sends what nobody asked for. */
 static void on_idle(struct sv_descriptor *descriptor) {
     struct sv_stream *stream = (struct sv_stream *)descriptor;
-    struct sv_pool *pool = stream->pool;
+    struct sv_client_pool *pool = stream->pool;
 
     drop_idle(pool, stream);
-    sv_pool_tidy(pool);
+    sv_client_pool_tidy(pool);
 }
 
 static bool is_sound(struct sv_stream *stream) {
@@ -109,7 +109,7 @@ static bool is_sound(struct sv_stream *stream) {
 }
 
 /* The connection that was used last: of all it is the least likely to have been closed by its peer. */
-static struct sv_stream *take_idle(struct sv_pool *pool) {
+static struct sv_stream *take_idle(struct sv_client_pool *pool) {
     struct sv_stream *stream;
 
     while ((stream = pool->newest) != NULL) {
@@ -127,9 +127,9 @@ static struct sv_stream *take_idle(struct sv_pool *pool) {
 
 /* ------------------------------------------------------------------------------------------------------------ users */
 
-static bool has_place(const struct sv_pool *pool) { return pool->backlog < 0 || pool->users < pool->size; }
+static bool has_place(const struct sv_client_pool *pool) { return pool->backlog < 0 || pool->users < pool->size; }
 
-int sv_pool_enter(struct sv_pool *pool, struct sv_stream **stream) {
+int sv_client_pool_enter(struct sv_client_pool *pool, struct sv_stream **stream) {
     *stream = NULL;
     if (!has_place(pool))
         return pool->waiting_count < pool->backlog ? 0 : -SV_CLIENT_TOO_MANY_WAITING;
@@ -138,7 +138,7 @@ int sv_pool_enter(struct sv_pool *pool, struct sv_stream **stream) {
     return 1;
 }
 
-void sv_pool_wait(struct sv_pool *pool, struct sv_pool_waiter *waiter) {
+void sv_client_pool_wait(struct sv_client_pool *pool, struct sv_client_pool_waiter *waiter) {
     waiter->next = NULL;
     waiter->link = pool->last;
     *pool->last = waiter;
@@ -146,7 +146,7 @@ void sv_pool_wait(struct sv_pool *pool, struct sv_pool_waiter *waiter) {
     pool->waiting_count++;
 }
 
-void sv_pool_stop_waiting(struct sv_pool *pool, struct sv_pool_waiter *waiter) {
+void sv_client_pool_stop_waiting(struct sv_client_pool *pool, struct sv_client_pool_waiter *waiter) {
     if (!waiter->link)
         return;
     *waiter->link = waiter->next;
@@ -159,26 +159,26 @@ void sv_pool_stop_waiting(struct sv_pool *pool, struct sv_pool_waiter *waiter) {
 }
 
 /* Lets those in who wait, one after the other: each may fail at once and leave its place to the next. */
-static void serve(struct sv_pool *pool) {
+static void serve(struct sv_client_pool *pool) {
     if (pool->is_serving)
         return;
     pool->is_serving = true;
     while (pool->waiting && has_place(pool)) {
-        struct sv_pool_waiter *waiter = pool->waiting;
-        sv_pool_stop_waiting(pool, waiter);
+        struct sv_client_pool_waiter *waiter = pool->waiting;
+        sv_client_pool_stop_waiting(pool, waiter);
         pool->users++;
         waiter->enter(waiter, take_idle(pool));
     }
     pool->is_serving = false;
 }
 
-void sv_pool_leave(struct sv_pool *pool) {
+void sv_client_pool_leave(struct sv_client_pool *pool) {
     pool->users--;
     serve(pool);
-    sv_pool_tidy(pool);
+    sv_client_pool_tidy(pool);
 }
 
-void sv_pool_put(struct sv_pool *pool, struct sv_stream *stream, int64_t idle_ns) {
+void sv_client_pool_put(struct sv_client_pool *pool, struct sv_stream *stream, int64_t idle_ns) {
     pool->users--;
     stream->holder = NULL;
     stream->pool = pool;
@@ -194,14 +194,14 @@ void sv_pool_put(struct sv_pool *pool, struct sv_stream *stream, int64_t idle_ns
     while (pool->idle > pool->size)
         drop_idle(pool, pool->oldest);
     serve(pool);
-    sv_pool_tidy(pool);
+    sv_client_pool_tidy(pool);
 }
 
-void sv_pools_free(struct sv_client *client) {
+void sv_client_pools_free(struct sv_client *client) {
     int i;
 
     for (i = 0; i < SV_CLIENT_POOL_BUCKETS; i++) {
-        struct sv_pool *pool = client->pools[i], *next;
+        struct sv_client_pool *pool = client->pools[i], *next;
         for (; pool; pool = next) {
             next = pool->next;
             free(pool);

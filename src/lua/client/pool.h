@@ -13,35 +13,35 @@
 #include <stdint.h>
 
 struct sv_client;
-struct sv_pool;
+struct sv_client_pool;
 struct sv_stream;
 
-#define SV_POOL_SIZE 30
+#define SV_CLIENT_POOL_SIZE 30
 
-struct sv_pool_waiter {
+struct sv_client_pool_waiter {
     /* There is a place now; `stream`: and a connection in it, or NULL. */
-    void (*enter)(struct sv_pool_waiter *waiter, struct sv_stream *stream);
-    struct sv_pool_waiter *next, **link; /* link NULL: does not wait */
+    void (*enter)(struct sv_client_pool_waiter *waiter, struct sv_stream *stream);
+    struct sv_client_pool_waiter *next, **link; /* link NULL: does not wait */
 };
 
-/* The pool of that name, made if need be. NULL: no memory. A new one must be entered, or left to sv_pool_tidy(). */
-struct sv_pool *sv_pool_get(struct sv_client *client, const char *name, size_t length);
+/* The pool of that name, made if need be. NULL: no memory. A new one must be entered, or left to sv_client_pool_tidy(). */
+struct sv_client_pool *sv_client_pool_get(struct sv_client *client, const char *name, size_t length);
 /* Says how large it is and whether it has a backlog (-1: none), if nobody has yet. */
-void sv_pool_set_limits(struct sv_pool *pool, int size, int backlog);
+void sv_client_pool_set_limits(struct sv_client_pool *pool, int size, int backlog);
 /* Frees a pool that nothing belongs to. */
-void sv_pool_tidy(struct sv_pool *pool);
+void sv_client_pool_tidy(struct sv_client_pool *pool);
 
 /* A new user: 1, *stream is its connection or NULL (it may make one); 0: it has to wait; -SV_CLIENT_TOO_MANY_WAITING. */
-int sv_pool_enter(struct sv_pool *pool, struct sv_stream **stream);
+int sv_client_pool_enter(struct sv_client_pool *pool, struct sv_stream **stream);
 /* After 0: waits for its turn. */
-void sv_pool_wait(struct sv_pool *pool, struct sv_pool_waiter *waiter);
-void sv_pool_stop_waiting(struct sv_pool *pool, struct sv_pool_waiter *waiter);
+void sv_client_pool_wait(struct sv_client_pool *pool, struct sv_client_pool_waiter *waiter);
+void sv_client_pool_stop_waiting(struct sv_client_pool *pool, struct sv_client_pool_waiter *waiter);
 /* A user's place is free, and it has no connection any more. */
-void sv_pool_leave(struct sv_pool *pool);
+void sv_client_pool_leave(struct sv_client_pool *pool);
 /* A user's connection comes back, to be kept for so long (0: for ever). */
-void sv_pool_put(struct sv_pool *pool, struct sv_stream *stream, int64_t idle_ns);
+void sv_client_pool_put(struct sv_client_pool *pool, struct sv_stream *stream, int64_t idle_ns);
 
 /* In a forked process, or at the end: forgets all pools. */
-void sv_pools_free(struct sv_client *client);
+void sv_client_pools_free(struct sv_client *client);
 
 #endif

@@ -34,7 +34,7 @@ static void release(struct sv_descriptor *descriptor) {
 
     sv_bytes_consume(&stream->input, sv_bytes_length(&stream->input));
     give_block_back(stream);
-    sv_tls_free(stream->tls);
+    sv_client_tls_free(stream->tls);
     free(stream);
 }
 
@@ -57,7 +57,7 @@ struct sv_stream *sv_stream_new(struct sv_client *client) {
 }
 
 void sv_stream_close(struct sv_stream *stream) {
-    struct sv_pool *pool = stream->pool;
+    struct sv_client_pool *pool = stream->pool;
 
     if (stream->descriptor.is_closed)
         return;
@@ -66,10 +66,10 @@ void sv_stream_close(struct sv_stream *stream) {
     stream->holder = NULL;
     stream->pool = NULL;
     if (stream->tls)
-        sv_tls_say_end(stream->tls);
+        sv_client_tls_say_end(stream->tls);
     sv_descriptor_close(&stream->descriptor);
     if (pool)
-        sv_pool_leave(pool);
+        sv_client_pool_leave(pool);
 }
 
 /* ----------------------------------------------------------------------------------------------------------- reading */
@@ -103,7 +103,7 @@ static ssize_t fill(struct sv_stream *stream, size_t hint, int *wants) {
         return -ENOMEM;
     space = sv_bytes_space(&stream->input);
     if (stream->tls) {
-        count = sv_tls_read(stream->tls, stream->input.block + stream->input.end, space, wants);
+        count = sv_client_tls_read(stream->tls, stream->input.block + stream->input.end, space, wants);
     } else {
         do
             count = recv(descriptor->fd, stream->input.block + stream->input.end, space, MSG_DONTWAIT);
@@ -220,7 +220,7 @@ int sv_stream_receive(struct sv_stream *stream, struct sv_receive *receive, int 
             hint = receive->count - sv_bytes_length(&stream->input);
         else if (receive->pattern == SV_PATTERN_ALL)
             hint = (size_t)-1;
-        if (budget == 0 && !(stream->tls && sv_tls_has_input(stream->tls))) {
+        if (budget == 0 && !(stream->tls && sv_client_tls_has_input(stream->tls))) {
             stream->descriptor.is_drained = true; /* the watch will say that there is more */
             *wants = SRVLUA_READABLE;
             return -EAGAIN;
@@ -269,7 +269,7 @@ int sv_stream_send(struct sv_stream *stream, const char *data, size_t length, si
         ssize_t count;
         *wants = SRVLUA_WRITABLE;
         if (stream->tls) {
-            count = sv_tls_write(stream->tls, data + *sent, left, wants);
+            count = sv_client_tls_write(stream->tls, data + *sent, left, wants);
         } else {
             count = send(stream->descriptor.fd, data + *sent, left, MSG_DONTWAIT | MSG_NOSIGNAL);
             if (count < 0 && errno == EINTR)

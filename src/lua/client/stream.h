@@ -11,14 +11,14 @@
 #include "lua/client/descriptor.h"
 #include "lua/client/tls.h"
 
-struct sv_pool;
+struct sv_client_pool;
 
 struct sv_stream {
     struct sv_descriptor descriptor; /* first */
     struct sv_bytes input;
-    struct sv_tls *tls;              /* NULL: plain */
+    struct sv_client_tls *tls;       /* NULL: plain */
     struct sv_stream **holder;       /* the place that knows it; cleared when it closes; NULL: none */
-    struct sv_pool *pool;            /* where it counts, or NULL */
+    struct sv_client_pool *pool;     /* where it counts, or NULL */
     struct sv_stream *newer, *older; /* in the pool */
     int reused;                      /* how often it came from its pool */
     bool is_unix;

@@ -26,7 +26,7 @@ const struct sv_lua_kind sv_lua_tls_session_kind = {"srvlua.socket.session"};
 
 struct session {
     const struct sv_lua_kind *kind;
-    struct sv_tls_session *session;
+    struct sv_client_tls_session *session;
 };
 
 static struct sv_tcp *check_tcp(lua_State *L) {
@@ -65,7 +65,7 @@ static int push_yes(lua_State *L) {
 
 /* nil and why an operation on a connection failed. */
 static int push_failure(lua_State *L, const struct sv_stream *stream, int result) {
-    return sv_client_push_failure(L, -result, stream->tls ? sv_tls_message(stream->tls) : NULL);
+    return sv_client_push_failure(L, -result, stream->tls ? sv_client_tls_message(stream->tls) : NULL);
 }
 
 /* --------------------------------------------------------------------------------------------------------- connecting */
@@ -96,7 +96,7 @@ static void read_options(lua_State *L, int index, struct sv_connect_request *req
             sv_lua_argument_error(L, index, "field 'backlog': an integer from 0 on expected");
         request->backlog = (int)backlog;
         if (request->pool_size == 0)
-            request->pool_size = SV_POOL_SIZE;
+            request->pool_size = SV_CLIENT_POOL_SIZE;
     }
     lua_pop(L, 3); /* the table keeps the texts */
 }
@@ -157,7 +157,7 @@ static int tcp_close(lua_State *L) {
 static int tcp_setkeepalive(lua_State *L) {
     struct sv_tcp *self = check_tcp(L);
     double idle_ms = lua_isnoneornil(L, 2) ? IDLE_MS_DEFAULT : sv_lua_check_number(L, 2);
-    int size = sv_lua_optional_int(L, 3, SV_POOL_SIZE);
+    int size = sv_lua_optional_int(L, 3, SV_CLIENT_POOL_SIZE);
     int problem = why_not(self, true, true), state, wants;
     struct sv_stream *stream = self->stream;
 
@@ -176,8 +176,8 @@ static int tcp_setkeepalive(lua_State *L) {
         return 2;
     }
     self->stream = NULL;
-    sv_pool_set_limits(stream->pool, size, -1);
-    sv_pool_put(stream->pool, stream, (int64_t)(fmin(idle_ms, 1e12) * SV_CLIENT_NS_PER_MS));
+    sv_client_pool_set_limits(stream->pool, size, -1);
+    sv_client_pool_put(stream->pool, stream, (int64_t)(fmin(idle_ms, 1e12) * SV_CLIENT_NS_PER_MS));
     return push_yes(L);
 }
 
@@ -196,13 +196,13 @@ static int tcp_getreusedtimes(lua_State *L) {
 static int session_gc(lua_State *L) {
     struct session *self = sv_lua_check_self(L, &sv_lua_tls_session_kind);
 
-    sv_tls_session_free(self->session);
+    sv_client_tls_session_free(self->session);
     self->session = NULL;
     return 0;
 }
 
 /* The result of a handshake: the session of the connection, or true. */
-static int push_session(lua_State *L, struct sv_tls *tls, bool is_wanted) {
+static int push_session(lua_State *L, struct sv_client_tls *tls, bool is_wanted) {
     struct session *object;
 
     if (!is_wanted) {
@@ -211,14 +211,14 @@ static int push_session(lua_State *L, struct sv_tls *tls, bool is_wanted) {
     }
     object = lua_newuserdata(L, sizeof *object);
     object->kind = &sv_lua_tls_session_kind;
-    object->session = sv_tls_get_session(tls);
+    object->session = sv_client_tls_get_session(tls);
     luaL_getmetatable(L, sv_lua_tls_session_kind.name);
     lua_setmetatable(L, -2);
     return 1;
 }
 
 static int shake_hands(struct sv_operation *operation) {
-    return sv_tls_handshake(((struct sv_stream *)operation->descriptor)->tls, &operation->wants);
+    return sv_client_tls_handshake(((struct sv_stream *)operation->descriptor)->tls, &operation->wants);
 }
 
 static int push_handshake(lua_State *L, struct sv_operation *operation, int result) {
@@ -242,7 +242,7 @@ static const char *push_ca_file(lua_State *L, const struct sv_client *client) {
 }
 
 /* Argument 2 of sslhandshake: an object of an earlier one, or NULL; *is_wanted: whether a session is to be returned. */
-static const struct sv_tls_session *check_session(lua_State *L, bool *is_wanted) {
+static const struct sv_client_tls_session *check_session(lua_State *L, bool *is_wanted) {
     struct session *object;
 
     *is_wanted = true;
@@ -264,9 +264,9 @@ static int tcp_sslhandshake(lua_State *L) {
     struct sv_tcp *self = check_tcp(L);
     struct sv_shaking *shaking = &self->shaking;
     bool wants_session;
-    struct sv_tls_options options = {.session = check_session(L, &wants_session),
-                                     .name = lua_isnoneornil(L, 3) ? NULL : sv_lua_check_text(L, 3),
-                                     .verify = sv_lua_optional_boolean(L, 4, false)};
+    struct sv_client_tls_options options = {.session = check_session(L, &wants_session),
+                                            .name = lua_isnoneornil(L, 3) ? NULL : sv_lua_check_text(L, 3),
+                                            .verify = sv_lua_optional_boolean(L, 4, false)};
     int64_t timeout_ns = sv_tcp_timeout(self, SV_CLIENT_CONNECT);
     struct sv_lua_coroutine *coroutine = sv_lua_suspendable(L);
     int problem = why_not(self, true, true);
@@ -282,7 +282,7 @@ static int tcp_sslhandshake(lua_State *L) {
         return sv_client_fail(L, SV_CLIENT_DUBIOUS);
     }
     options.ca_file = push_ca_file(L, self->client);
-    stream->tls = sv_tls_new(self->client, stream->descriptor.fd, &options, message, sizeof message);
+    stream->tls = sv_client_tls_new(self->client, stream->descriptor.fd, &options, message, sizeof message);
     if (!stream->tls) {
         sv_stream_close(stream);
         return sv_client_push_failure(L, SV_CLIENT_TLS, message);

@@ -39,13 +39,13 @@ struct trust {
     mbedtls_ssl_config config;
 };
 
-struct sv_tls_library {
+struct sv_client_tls_library {
     mbedtls_entropy_context entropy;
     mbedtls_ctr_drbg_context random;
     struct trust *careless, *careful; /* the one verifies nothing */
 };
 
-struct sv_tls {
+struct sv_client_tls {
     mbedtls_ssl_context ssl;
     struct trust *trust;
     int fd;
@@ -59,7 +59,7 @@ struct sv_tls {
     unsigned char raw[RAW_SIZE];
 };
 
-struct sv_tls_session {
+struct sv_client_tls_session {
     mbedtls_ssl_session session;
     bool is_verified; /* then for this name: a resumed handshake shows no certificate */
     char name[NAME_MAX_LENGTH + 1];
@@ -123,7 +123,7 @@ static void free_trust(struct trust *trust) {
     free(trust);
 }
 
-void sv_tls_library_free(struct sv_tls_library *library) {
+void sv_client_tls_library_free(struct sv_client_tls_library *library) {
     if (!library)
         return;
     free_trust(library->careless);
@@ -133,8 +133,8 @@ void sv_tls_library_free(struct sv_tls_library *library) {
     free(library);
 }
 
-static struct sv_tls_library *find_library(struct sv_client *client, char *message, size_t size) {
-    struct sv_tls_library *library = client->tls;
+static struct sv_client_tls_library *find_library(struct sv_client *client, char *message, size_t size) {
+    struct sv_client_tls_library *library = client->tls;
     char text[160];
     int result;
 
@@ -156,14 +156,14 @@ static struct sv_tls_library *find_library(struct sv_client *client, char *messa
     if (result != 0) {
         describe(result, text, sizeof text);
         say(message, size, "handshake failed: %s", text);
-        sv_tls_library_free(library);
+        sv_client_tls_library_free(library);
         return NULL;
     }
     client->tls = library;
     return library;
 }
 
-static struct trust *new_trust(struct sv_tls_library *library, bool verify, char *message, size_t size) {
+static struct trust *new_trust(struct sv_client_tls_library *library, bool verify, char *message, size_t size) {
     struct trust *trust = calloc(1, sizeof *trust);
 
     if (!trust) {
@@ -213,7 +213,7 @@ static bool is_same_file(const struct stat *one, const struct stat *other) {
 }
 
 /* The trust in a file of CA certificates, which is read again when it has changed. */
-static struct trust *find_careful(struct sv_tls_library *library, const char *path, char *message, size_t size) {
+static struct trust *find_careful(struct sv_client_tls_library *library, const char *path, char *message, size_t size) {
     struct trust *trust = library->careful;
     struct stat file;
     char text[160];
@@ -245,9 +245,9 @@ static struct trust *find_careful(struct sv_tls_library *library, const char *pa
     return trust;
 }
 
-static struct trust *find_trust(struct sv_client *client, const struct sv_tls_options *options, char *message,
+static struct trust *find_trust(struct sv_client *client, const struct sv_client_tls_options *options, char *message,
                                 size_t size) {
-    struct sv_tls_library *library = find_library(client, message, size);
+    struct sv_client_tls_library *library = find_library(client, message, size);
 
     if (!library)
         return NULL;
@@ -261,7 +261,7 @@ static struct trust *find_trust(struct sv_client *client, const struct sv_tls_op
 /* ------------------------------------------------------------------------------------------------------ a connection */
 
 static int send_raw(void *context, const unsigned char *data, size_t length) {
-    struct sv_tls *tls = context;
+    struct sv_client_tls *tls = context;
     ssize_t count;
 
     do
@@ -275,7 +275,7 @@ static int send_raw(void *context, const unsigned char *data, size_t length) {
     return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
 }
 
-static int read_descriptor(struct sv_tls *tls, unsigned char *data, size_t size) {
+static int read_descriptor(struct sv_client_tls *tls, unsigned char *data, size_t size) {
     ssize_t count;
 
     do
@@ -291,7 +291,7 @@ static int read_descriptor(struct sv_tls *tls, unsigned char *data, size_t size)
 
 /* TLS asks for five bytes, then for the record they announce. */
 static int receive_raw(void *context, unsigned char *data, size_t size) {
-    struct sv_tls *tls = context;
+    struct sv_client_tls *tls = context;
     size_t there = tls->raw_end - tls->raw_begin;
 
     if (there == 0) {
@@ -318,7 +318,7 @@ static bool is_address(const char *name) {
 }
 
 /* mbedTLS 2.28 leaves a name that was not set before as it is; 3.6 wants it to be told that there is none. */
-static int set_name(struct sv_tls *tls, const char *name) {
+static int set_name(struct sv_client_tls *tls, const char *name) {
     tls->name[0] = 0;
     if (name && strlen(name) > NAME_MAX_LENGTH)
         return MBEDTLS_ERR_SSL_BAD_INPUT_DATA;
@@ -329,14 +329,14 @@ static int set_name(struct sv_tls *tls, const char *name) {
 }
 
 /* A session may be resumed if what it was verified for is what is asked for now. */
-static bool is_good(const struct sv_tls_session *session, const struct sv_tls *tls) {
+static bool is_good(const struct sv_client_tls_session *session, const struct sv_client_tls *tls) {
     return !tls->verify || (session->is_verified && strcmp(session->name, tls->name) == 0);
 }
 
-struct sv_tls *sv_tls_new(struct sv_client *client, int fd, const struct sv_tls_options *options, char *message,
-                          size_t size) {
+struct sv_client_tls *sv_client_tls_new(struct sv_client *client, int fd, const struct sv_client_tls_options *options,
+                                        char *message, size_t size) {
     struct trust *trust = find_trust(client, options, message, size);
-    struct sv_tls *tls;
+    struct sv_client_tls *tls;
     char text[160];
     int result;
 
@@ -360,14 +360,14 @@ struct sv_tls *sv_tls_new(struct sv_client *client, int fd, const struct sv_tls_
     if (result != 0) {
         describe(result, text, sizeof text);
         say(message, size, "handshake failed: %s", text);
-        sv_tls_free(tls);
+        sv_client_tls_free(tls);
         return NULL;
     }
     mbedtls_ssl_set_bio(&tls->ssl, tls, send_raw, receive_raw, NULL);
     return tls;
 }
 
-void sv_tls_free(struct sv_tls *tls) {
+void sv_client_tls_free(struct sv_client_tls *tls) {
     if (!tls)
         return;
     mbedtls_ssl_free(&tls->ssl);
@@ -375,10 +375,10 @@ void sv_tls_free(struct sv_tls *tls) {
     free(tls);
 }
 
-const char *sv_tls_message(const struct sv_tls *tls) { return tls->message; }
+const char *sv_client_tls_message(const struct sv_client_tls *tls) { return tls->message; }
 
 /* What a call of mbedTLS that did not succeed means. */
-static int translate(struct sv_tls *tls, int result, const char *what, int *wants) {
+static int translate(struct sv_client_tls *tls, int result, const char *what, int *wants) {
     char text[200];
 
     if (result == MBEDTLS_ERR_SSL_WANT_READ || result == MBEDTLS_ERR_SSL_WANT_WRITE) {
@@ -398,7 +398,7 @@ static int translate(struct sv_tls *tls, int result, const char *what, int *want
 }
 
 /* Whether the certificate of the peer names the address as a whole, in its iPAddress entries. */
-static bool names_address(const struct sv_tls *tls) {
+static bool names_address(const struct sv_client_tls *tls) {
     const mbedtls_x509_crt *certificate = mbedtls_ssl_get_peer_cert(&tls->ssl);
     const mbedtls_x509_sequence *entry;
     unsigned char address[16];
@@ -413,7 +413,7 @@ static bool names_address(const struct sv_tls *tls) {
     return false;
 }
 
-int sv_tls_handshake(struct sv_tls *tls, int *wants) {
+int sv_client_tls_handshake(struct sv_client_tls *tls, int *wants) {
     int result = mbedtls_ssl_handshake(&tls->ssl);
     uint32_t flags;
 
@@ -434,7 +434,7 @@ int sv_tls_handshake(struct sv_tls *tls, int *wants) {
     return 0;
 }
 
-ssize_t sv_tls_read(struct sv_tls *tls, void *data, size_t size, int *wants) {
+ssize_t sv_client_tls_read(struct sv_client_tls *tls, void *data, size_t size, int *wants) {
     int result;
 
     do
@@ -451,25 +451,25 @@ ssize_t sv_tls_read(struct sv_tls *tls, void *data, size_t size, int *wants) {
     return translate(tls, result, "", wants);
 }
 
-ssize_t sv_tls_write(struct sv_tls *tls, const void *data, size_t length, int *wants) {
+ssize_t sv_client_tls_write(struct sv_client_tls *tls, const void *data, size_t length, int *wants) {
     int result = mbedtls_ssl_write(&tls->ssl, data, length);
 
     return result >= 0 ? result : translate(tls, result, "", wants);
 }
 
-bool sv_tls_has_input(const struct sv_tls *tls) {
+bool sv_client_tls_has_input(const struct sv_client_tls *tls) {
     return tls->raw_end > tls->raw_begin || mbedtls_ssl_check_pending(&tls->ssl);
 }
 
-void sv_tls_say_end(struct sv_tls *tls) {
+void sv_client_tls_say_end(struct sv_client_tls *tls) {
     if (tls->is_done)
         mbedtls_ssl_close_notify(&tls->ssl); /* whether it goes out or not */
 }
 
 /* ---------------------------------------------------------------------------------------------------------- sessions */
 
-struct sv_tls_session *sv_tls_get_session(struct sv_tls *tls) {
-    struct sv_tls_session *session = calloc(1, sizeof *session);
+struct sv_client_tls_session *sv_client_tls_get_session(struct sv_client_tls *tls) {
+    struct sv_client_tls_session *session = calloc(1, sizeof *session);
 
     if (!session)
         return NULL;
@@ -483,7 +483,7 @@ struct sv_tls_session *sv_tls_get_session(struct sv_tls *tls) {
     return session;
 }
 
-void sv_tls_session_free(struct sv_tls_session *session) {
+void sv_client_tls_session_free(struct sv_client_tls_session *session) {
     if (!session)
         return;
     mbedtls_ssl_session_free(&session->session);
