@@ -348,14 +348,11 @@ TEST(names_of_swoole_that_cannot_be_are_refused_with_the_reason) {
 
 TEST(what_is_not_built_is_refused_unless_it_is_off) {
     struct fixture *fixture = set_up();
-    CHECK(set(fixture, "task_worker_num", number(0)) == 0);
     CHECK(set(fixture, "open_http_protocol", boolean(0)) == 0);
     CHECK(set(fixture, "http_compression", boolean(0)) == 0);
     CHECK(set(fixture, "hang_warning", boolean(0)) == 0);
     CHECK(set(fixture, "ssl_cert_file", string("")) == 0);
     CHECK(set(fixture, "package_eof", string("\r\n\r\n")) == 0);
-    CHECK(
-        refuses(fixture, "task_worker_num", number(2), "setting 'task_worker_num' is not supported yet: needs tasks"));
     CHECK(refuses(fixture, "open_http_protocol", boolean(1),
                   "setting 'open_http_protocol' is not supported yet: needs HTTP"));
     CHECK(refuses(fixture, "package_eof", string("\n"), "setting 'package_eof' is not supported yet: needs framing"));

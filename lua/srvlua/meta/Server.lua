@@ -1,4 +1,5 @@
 ---@meta
+-- luacheck: ignore 631 (what is returned stands on one line)
 
 --- The class of servers. Calling it makes a server and binds its primary port. One server per process: another one may
 --- be made when the first has returned from `start()` or was collected. Raises `{ message =, code = }` (it reads as its
@@ -43,6 +44,9 @@ function Server:set(settings) end
 ---@overload fun(self: srvlua.Server, event: 'receive', callback: srvlua.OnReceive): boolean
 ---@overload fun(self: srvlua.Server, event: 'packet', callback: srvlua.OnPacket): boolean
 ---@overload fun(self: srvlua.Server, event: 'bufferFull'|'bufferEmpty', callback: srvlua.OnBuffer): boolean
+---@overload fun(self: srvlua.Server, event: 'task', callback: srvlua.OnTask|srvlua.OnTaskObject): boolean
+---@overload fun(self: srvlua.Server, event: 'finish', callback: srvlua.OnFinish): boolean
+---@overload fun(self: srvlua.Server, event: 'pipeMessage', callback: srvlua.OnPipeMessage): boolean
 function Server:on(event, callback) end
 
 --- Adds a listener. Before start.
@@ -210,6 +214,49 @@ function Server:sendto(ip, port, data, server_socket) end
 ---@param data string
 ---@return boolean ok, string? message, integer? code  507, 550, 1005, errno
 function Server:sendwait(fd, data) end
+
+--- Gives a task to a task worker, which runs the task callback. Data: strings as they are, other values as copies. The
+--- result goes to `finish_callback`, or fires the finish event here. Waits while the task workers have no room, in a
+--- coroutine alone. In master, manager and user processes one-way: nothing comes back. Not in task workers.
+---@param data any raises for what cannot be sent: functions, coroutines, userdata, cycles
+---@param dst? integer index of a task worker, from 0 on; default -1: whoever is free first
+---@param finish_callback? fun(server: srvlua.Server, task_id: integer, data: any) called once; with `event_object` `(server, srvlua.FinishEvent)`; event workers only
+---@return integer|false task_id, string? message, integer? code  unique in this process; 505: no such task worker; 507: there are none; 509; 2002: no room, and this process must not wait
+function Server:task(data, dst, finish_callback) end
+
+--- Gives a task and waits for its result, in a coroutine alone. Event workers.
+---@param data any as for `task`
+---@param timeout? number seconds, default 0.5; 0 or less: as long as it takes
+---@param dst? integer as for `task`
+---@return any result, string? message, integer? code  2002: not delivered; 2003: nothing came in time; 505, 507, 509
+function Server:taskwait(data, timeout, dst) end
+
+--- Gives several tasks and waits for all results, in a coroutine alone. Event workers.
+---@param tasks any[] at most 1024
+---@param timeout? number seconds, default 0.5, for all of them together; 0 or less: as long as it takes
+---@return table|false results, string? message, integer? code  result i of task i, absent if none came in time, false if it was not delivered; `n`: how many tasks; 2002: none was delivered; 505, 507, 509
+function Server:taskWaitMulti(tasks, timeout) end
+
+--- As `taskWaitMulti`, in coroutines only: every index has a value, false where no result came.
+---@param tasks any[] at most 1024
+---@param timeout? number seconds, default 0.5, for all of them together; 0 or less: as long as it takes
+---@return any[]|false results, string? message, integer? code  2002: none was delivered; 10001: no coroutine; 505, 507, 509
+function Server:taskCo(tasks, timeout) end
+
+--- Sends a result to the worker that gave the running task, each call one; a value that is not nil which the task callback
+--- returns is one more. taskwait, taskWaitMulti and taskCo take the first. In the task callback, without
+--- `task_enable_coroutine`, where it raises: use `task:finish`.
+---@param data any as for `task`
+---@return boolean ok, string? message, integer? code  507: nobody waits for a result; 509: no task runs here; 9014: no room for 10 s
+function Server:finish(data) end
+
+--- Sends a value to another worker, where it fires pipeMessage; in order from one process to another. Never waits where the
+--- process has a loop: what finds no room is kept, up to `message_stash_size`; sync task workers and user processes wait.
+--- Any process of a running server.
+---@param message any as for `task`
+---@param worker_id integer event or task worker, from 0 on, not this one
+---@return boolean ok, string? message, integer? code  505: no such worker, or this one; 509; 9006: too much waits already; 9015: there is no pipeMessage callback
+function Server:sendMessage(message, worker_id) end
 
 --- The callback that was registered for an event, nil if there is none.
 ---@param event string
