@@ -260,8 +260,10 @@ static void report_lost(struct manager *manager, uint32_t slot, uint32_t parity,
     struct sv_slot_life *life = &rt->slots[slot].life[parity];
     uint64_t session = atomic_exchange(&life->serving, 0);
     if (session) lose_request(manager, slot, pid, session, true, is_redelivered(manager, slot, parity));
-    for (uint32_t i = 0; i < SV_SUSPENDED_MAX; i++) {
-        session = atomic_exchange(&life->suspended[i], 0);
+    _Atomic uint64_t *names = sv_runtime_names(rt, slot, parity);
+    uint32_t end = atomic_load(&life->suspended_end);
+    for (uint32_t i = 0; i < end && i < rt->name_count; i++) {
+        session = atomic_exchange(&names[i], 0);
         if (session) lose_request(manager, slot, pid, session, false, false);
     }
     uint32_t unnamed = atomic_exchange(&life->unnamed, 0);

@@ -13,6 +13,7 @@
 #include "base/errors.h"
 
 #define FORWARD_WAIT_NS (5 * SV_NS_PER_SECOND)  /* BASE: a worker that waits for a busy owner */
+#define NAMES_MOST (1u << 17)                   /* suspended requests of a process that can be named when it dies */
 #define MANAGER_WAIT_NS (SV_NS_PER_SECOND / 10) /* the manager must look after its children */
 
 /* ------------------------------------------------------------------------------------------------ shared memory */
@@ -21,9 +22,11 @@ static int map_shared(struct sv_runtime *rt) {
     const struct sv_runtime_config *config = &rt->config;
     uint32_t reactors = config->mode == SRVLUA_PROCESS ? config->reactors : 0;
     rt->slot_count = config->workers + config->task_workers + config->users;
+    rt->name_count = config->max_coroutine < NAMES_MOST ? (uint32_t)config->max_coroutine : NAMES_MOST;
     uint32_t producers = 2 + reactors + 2 * rt->slot_count;
     size_t size = sv_jobs_bytes(producers, config->task_workers, config->rings.task_ring) + sv_cache_lines(sizeof(struct sv_shared)) + sv_cache_lines(rt->slot_count * sizeof(struct sv_slot)) +
                   sv_cache_lines(rt->slot_count * 2 * sizeof(struct sv_stack_text)) +
+                  sv_cache_lines((size_t)rt->slot_count * 2 * rt->name_count * sizeof *rt->names) +
                   sv_session_table_bytes(config->session_table_size) +
                   sv_ipc_bytes(reactors, config->workers, rt->slot_count, &config->rings);
     int result = sv_arena_map(&rt->arena, size);
@@ -31,7 +34,8 @@ static int map_shared(struct sv_runtime *rt) {
     rt->shared = sv_arena_alloc(&rt->arena, sizeof *rt->shared);
     rt->slots = sv_arena_alloc(&rt->arena, rt->slot_count * sizeof *rt->slots);
     rt->stacks = sv_arena_alloc(&rt->arena, rt->slot_count * 2 * sizeof *rt->stacks);
-    if (!rt->shared || !rt->slots || !rt->stacks) return -ENOMEM;
+    rt->names = sv_arena_alloc(&rt->arena, (size_t)rt->slot_count * 2 * rt->name_count * sizeof *rt->names);
+    if (!rt->shared || !rt->slots || !rt->stacks || !rt->names) return -ENOMEM;
     result = sv_session_table_init(&rt->sessions, &rt->arena, config->session_table_size, config->start_session_id);
     if (result) return result;
     result = sv_jobs_init(&rt->jobs, &rt->arena, producers, config->task_workers, config->rings.task_ring);
@@ -90,6 +94,7 @@ void sv_runtime_unbecome(struct sv_runtime *rt) {
     if (rt->endpoint.ipc) sv_endpoint_close(&rt->endpoint);
     sv_job_producer_close(&rt->tasks.producer);
     free(rt->tasks.buffer);
+    free(rt->tasks.kept);
     rt->tasks = (struct sv_task_state){0};
     sv_messages_free(&rt->messages);
     if (rt->in_flight) munmap(rt->in_flight, (rt->sessions.mask + 1) * sizeof *rt->in_flight);

@@ -134,7 +134,8 @@ struct sv_worker { /* of the calling process, if it is a worker */
     int64_t dispatch_baseline;    /* packets in our rings before this life */
     uint32_t depth;               /* callbacks inside one another */
     uint32_t running;             /* the same, and code of the program that is run in other ways */
-    int32_t next_suspended;       /* where to look first for a free place in life->suspended */
+    int32_t *free_names;          /* of those before life->suspended_end */
+    size_t free_name_count, free_name_capacity;
     uint64_t *closing;            /* sessions whose close callback is running, innermost last */
     size_t closing_count, closing_capacity;
     struct sv_stashed *stash_first, *stash_last;
@@ -156,6 +157,8 @@ struct sv_runtime {
     struct sv_jobs jobs;
     struct sv_slot *slots; /* [slot_count] */
     struct sv_stack_text *stacks; /* [slot_count × 2], by slot and parity */
+    _Atomic uint64_t *names;      /* [slot_count × 2 × name_count]: sessions and tasks that began, suspended and have not ended */
+    uint32_t name_count;          /* per process; 0 = free */
     uint32_t slot_count;
     struct sv_signal_state saved_signals;
     bool is_in_background; /* daemonize: this is the child that goes on */
@@ -228,6 +231,10 @@ void sv_runtime_flush(struct sv_runtime *rt);
 void sv_runtime_abandon(struct sv_runtime *rt);
 /* Keeps a record for the next turn. */
 void sv_worker_stash(struct sv_runtime *rt, const struct sv_message *message);
+/* Names of a process's suspended requests. */
+static inline _Atomic uint64_t *sv_runtime_names(const struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
+    return rt->names + ((size_t)slot * 2 + parity) * rt->name_count;
+}
 /* The request that is running suspends: it is noted, so that its loss can be named. Token for sv_worker_resume_done, or -1. */
 int32_t sv_worker_note_suspended(struct sv_runtime *rt);
 void sv_worker_forget_suspended(struct sv_runtime *rt, int32_t token);

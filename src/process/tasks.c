@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "process/runtime.h"
@@ -138,23 +139,35 @@ bool sv_tasks_work(struct sv_runtime *rt) {
     return may_take(rt);
 }
 
+/* Without a name, or memory, it would not be given again. */
+static bool keep(struct sv_runtime *rt, int32_t token) {
+    struct sv_task_state *tasks = &rt->tasks;
+    if (token < 0 || (uint32_t)token >= rt->name_count) return false;
+    if ((size_t)token >= tasks->kept_capacity) {
+        size_t capacity = tasks->kept_capacity ? tasks->kept_capacity * 2 : 64;
+        while (capacity <= (size_t)token) capacity *= 2;
+        struct sv_job_copy *grown = realloc(tasks->kept, capacity * sizeof *grown);
+        if (!grown) return false;
+        memset(grown + tasks->kept_capacity, 0, (capacity - tasks->kept_capacity) * sizeof *grown);
+        tasks->kept = grown;
+        tasks->kept_capacity = capacity;
+    }
+    tasks->kept[token] = tasks->job;
+    return true;
+}
+
 void sv_tasks_suspend(struct sv_runtime *rt, int32_t token) {
     struct sv_task_state *tasks = &rt->tasks;
     tasks->suspended++;
-    if (!tasks->is_kept || token < 0 || token >= SV_SUSPENDED_MAX) return; /* without a name it would not be given again */
-    tasks->kept[token] = tasks->job;
-    tasks->has_kept[token / 64] |= UINT64_C(1) << (token % 64);
-    tasks->is_kept = false;
+    if (tasks->is_kept && keep(rt, token)) tasks->is_kept = false;
 }
 
 void sv_tasks_end(struct sv_runtime *rt, int32_t token) {
     struct sv_task_state *tasks = &rt->tasks;
     tasks->suspended--;
-    if (token < 0 || token >= SV_SUSPENDED_MAX) return;
-    uint64_t bit = UINT64_C(1) << (token % 64);
-    if (!(tasks->has_kept[token / 64] & bit)) return;
-    tasks->has_kept[token / 64] &= ~bit;
+    if (token < 0 || (size_t)token >= tasks->kept_capacity || !tasks->kept[token].pool) return;
     give_back(rt, &tasks->kept[token], producer_of(&tasks->kept[token]));
+    tasks->kept[token].pool = NULL;
 }
 
 /* ------------------------------------------------------------------------------------------------------- results */
@@ -173,26 +186,19 @@ uint32_t sv_tasks_reply_to(const struct sv_runtime *rt, const struct sv_task_sou
 
 /* ------------------------------------------------------------------------------------------------------- recovery */
 
-struct recovery {
+struct recovery { /* who died */
     struct sv_runtime *rt;
     struct sv_slot_life *life;
-    uint32_t slot;
+    _Atomic uint64_t *names;
+    uint32_t slot, name_end;
 };
 
-static bool was_begun(const struct sv_slot_life *life, uint64_t key) {
-    if (atomic_load(&life->serving) == key) return true;
-    for (uint32_t i = 0; i < SV_SUSPENDED_MAX; i++)
-        if (atomic_load(&life->suspended[i]) == key) return true;
-    return false;
-}
-
-static void forget_begun(struct sv_slot_life *life, uint64_t key) {
-    uint64_t name = key;
-    atomic_compare_exchange_strong(&life->serving, &name, 0);
-    for (uint32_t i = 0; i < SV_SUSPENDED_MAX; i++) {
-        name = key;
-        atomic_compare_exchange_strong(&life->suspended[i], &name, 0);
-    }
+/* Where the dead one has named a task as begun, NULL: it has not. */
+static _Atomic uint64_t *name_of(const struct recovery *recovery, uint64_t key) {
+    if (atomic_load(&recovery->life->serving) == key) return &recovery->life->serving;
+    for (uint32_t i = 0; i < recovery->name_end; i++)
+        if (atomic_load(&recovery->names[i]) == key) return &recovery->names[i];
+    return NULL;
 }
 
 /* A job that is still claimed was named but not begun, or it is kept to be given again. */
@@ -200,9 +206,10 @@ static enum sv_job_fate ask(void *context, struct sv_job *job) {
     struct recovery *recovery = context;
     struct sv_runtime *rt = recovery->rt;
     uint64_t key = sv_task_key((uint32_t)job->source, job->id);
-    bool is_given_again = rt->config.on_lost_request == SV_LOST_ACTION_REDELIVER && was_begun(recovery->life, key);
-    if (is_given_again && atomic_exchange(&job->was_lost_once, 1)) return SV_JOB_DROP; /* named as lost by who looks at `serving` */
-    forget_begun(recovery->life, key);
+    _Atomic uint64_t *name = name_of(recovery, key);
+    bool is_given_again = rt->config.on_lost_request == SV_LOST_ACTION_REDELIVER && name;
+    if (is_given_again && atomic_exchange(&job->was_lost_once, 1)) return SV_JOB_DROP; /* as it is named, it is reported as lost */
+    if (name) atomic_store(name, 0);
     if (is_given_again)
         sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "task worker %u died while it ran task %llu: it is given once more", recovery->slot,
                      (unsigned long long)job->id);
@@ -211,6 +218,9 @@ static enum sv_job_fate ask(void *context, struct sv_job *job) {
 
 void sv_tasks_recover(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
     if (!rt->config.task_workers) return;
-    struct recovery recovery = {rt, &rt->slots[slot].life[parity], slot};
+    struct sv_slot_life *life = &rt->slots[slot].life[parity];
+    uint32_t end = atomic_load(&life->suspended_end);
+    struct recovery recovery = {
+        rt, life, sv_runtime_names(rt, slot, parity), slot, end < rt->name_count ? end : rt->name_count};
     sv_jobs_recover(&rt->jobs, sv_endpoint_of_slot(&rt->ipc, slot, parity), ask, &recovery);
 }

@@ -10,7 +10,6 @@
 #include <stdint.h>
 
 #include "ipc/jobs.h"
-#include "shm/slot.h"
 
 struct sv_runtime;
 
@@ -45,8 +44,8 @@ struct sv_task_state { /* of the calling process */
     size_t capacity;
     struct sv_job_copy job;          /* the one at hand */
     bool is_kept;                    /* it is not done before its task has ended */
-    struct sv_job_copy kept[SV_SUSPENDED_MAX]; /* of suspended tasks, by token */
-    uint64_t has_kept[SV_SUSPENDED_MAX / 64];
+    struct sv_job_copy *kept;        /* of suspended tasks, by token; .pool NULL: none */
+    size_t kept_capacity;
     int32_t suspended; /* tasks whose callback returned and that have not ended */
     uint32_t rotation; /* where to look for a sleeping task worker */
 };

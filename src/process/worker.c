@@ -64,17 +64,39 @@ static bool is_task_worker(const struct sv_runtime *rt) {
     return rt->role == SRVLUA_ROLE_TASK;
 }
 
+static int32_t take_name(struct sv_runtime *rt) {
+    struct sv_worker *worker = &rt->worker;
+    if (worker->free_name_count) return worker->free_names[--worker->free_name_count];
+    uint32_t end = atomic_load_explicit(&worker->life->suspended_end, memory_order_relaxed);
+    if (end >= rt->name_count) return (int32_t)rt->name_count;
+    atomic_store_explicit(&worker->life->suspended_end, end + 1, memory_order_relaxed);
+    return (int32_t)end;
+}
+
+/* Without memory the name is not used again. */
+static void give_name_back(struct sv_worker *worker, int32_t name) {
+    if (worker->free_name_count == worker->free_name_capacity) {
+        size_t capacity = worker->free_name_capacity ? worker->free_name_capacity * 2 : 64;
+        int32_t *grown = realloc(worker->free_names, capacity * sizeof *grown);
+        if (!grown) return;
+        worker->free_names = grown;
+        worker->free_name_capacity = capacity;
+    }
+    worker->free_names[worker->free_name_count++] = name;
+}
+
+static _Atomic uint64_t *own_names(const struct sv_runtime *rt) {
+    return sv_runtime_names(rt, (uint32_t)rt->slot, rt->parity);
+}
+
 static int32_t note_suspended(struct sv_runtime *rt, uint64_t session) {
     struct sv_slot_life *life = rt->worker.life;
-    for (int32_t i = 0; i < SV_SUSPENDED_MAX; i++) {
-        int32_t place = (rt->worker.next_suspended + i) % SV_SUSPENDED_MAX;
-        if (atomic_load_explicit(&life->suspended[place], memory_order_relaxed)) continue;
-        atomic_store_explicit(&life->suspended[place], session, memory_order_relaxed);
-        rt->worker.next_suspended = (place + 1) % SV_SUSPENDED_MAX;
-        return place;
-    }
-    atomic_store_explicit(&life->unnamed, atomic_load_explicit(&life->unnamed, memory_order_relaxed) + 1, memory_order_relaxed);
-    return SV_SUSPENDED_MAX;
+    int32_t name = take_name(rt);
+    if ((uint32_t)name < rt->name_count)
+        atomic_store_explicit(&own_names(rt)[name], session, memory_order_relaxed);
+    else
+        atomic_store_explicit(&life->unnamed, atomic_load_explicit(&life->unnamed, memory_order_relaxed) + 1, memory_order_relaxed);
+    return name;
 }
 
 int32_t sv_worker_note_suspended(struct sv_runtime *rt) {
@@ -89,10 +111,12 @@ void sv_worker_forget_suspended(struct sv_runtime *rt, int32_t token) {
     struct sv_slot_life *life = rt->worker.life;
     if (token < 0) return;
     if (is_task_worker(rt)) sv_tasks_end(rt, token);
-    if (token < SV_SUSPENDED_MAX)
-        atomic_store_explicit(&life->suspended[token], 0, memory_order_relaxed);
-    else
+    if ((uint32_t)token < rt->name_count) {
+        atomic_store_explicit(&own_names(rt)[token], 0, memory_order_relaxed);
+        give_name_back(&rt->worker, token);
+    } else {
         atomic_store_explicit(&life->unnamed, atomic_load_explicit(&life->unnamed, memory_order_relaxed) - 1, memory_order_relaxed);
+    }
 }
 
 static void before_callback(void *context) {
@@ -584,7 +608,8 @@ static int set_up(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
     atomic_store(&rt->worker.life->coroutines, 0);
     atomic_store(&rt->worker.life->busy_since_ns, 0);
     atomic_store(&rt->worker.life->unnamed, 0);
-    for (uint32_t i = 0; i < SV_SUSPENDED_MAX; i++) atomic_store(&rt->worker.life->suspended[i], 0);
+    uint32_t names_end = atomic_exchange(&rt->worker.life->suspended_end, 0);
+    for (uint32_t i = 0; i < names_end && i < rt->name_count; i++) atomic_store(&sv_runtime_names(rt, slot, parity)[i], 0);
     bool is_task = slot >= rt->config.workers;
     int result = sv_runtime_become(rt, is_task ? SRVLUA_ROLE_TASK : SRVLUA_ROLE_WORKER, is_task ? "task" : "worker", (int)slot, parity,
                                    sv_endpoint_of_slot(&rt->ipc, slot, parity), &hooks, on_signal);
@@ -660,6 +685,7 @@ int sv_worker_run_alone(struct sv_runtime *rt, struct srvlua_status *status) {
     bool is_orderly = atomic_load(&rt->shared->is_shutting_down);
     sv_runtime_unbecome(rt);
     free(rt->worker.closing);
+    free(rt->worker.free_names);
     rt->role = SRVLUA_ROLE_AFTER;
     if (result) return sv_fail(status, -result, "the worker could not become what its settings say: %s", strerror(-result));
     if (exit_code) return sv_fail(status, SRVLUA_ERROR_SERVER_WORKER_TERMINATED, "workerStart failed");

@@ -208,6 +208,7 @@ int64_t srvlua_task(srvlua_server *server, const void *data, size_t length, cons
     tasks->next_id++;
     result = give(&giving, options->may_wait);
     if (result) {
+        if (WRAP(tasks->next_id) == WRAP(giving.id + 1)) tasks->next_id--; /* nobody has seen that id */
         if (pending) take_pending(server, giving.id);
         return fail_to_give(server, status, result);
     }

@@ -16,8 +16,6 @@ enum sv_process_state { SV_PROCESS_NONE = 0, SV_PROCESS_BUSY = 1, SV_PROCESS_IDL
 
 /* One life of a slot's process. The event records of a process wait in its inbox; it owns that until it hands it over (it leaves,
  * or the manager finds it dead), then its successor works off the rest, up to the END record of every reactor. */
-#define SV_SUSPENDED_MAX 128 /* suspended requests of a process that can be named when it dies; more are only counted */
-
 struct sv_slot_life { /* written by the process of that parity unless said otherwise */
     _Alignas(SV_CACHE_LINE) _Atomic uint32_t state; /* enum sv_process_state */
     _Atomic int32_t coroutines;                     /* live ones */
@@ -26,8 +24,8 @@ struct sv_slot_life { /* written by the process of that parity unless said other
     _Atomic int64_t average_ns;                     /* moving average of a callback's time, likewise */
     _Atomic uint64_t requests;                      /* of this life */
     _Atomic uint32_t is_handed_over; /* the inbox is the successor's; also written by the manager for a dead process */
-    _Atomic uint32_t unnamed; /* suspended requests beyond SV_SUSPENDED_MAX */
-    _Atomic uint64_t suspended[SV_SUSPENDED_MAX]; /* sessions whose request began, suspended and has not ended; 0 = free */
+    _Atomic uint32_t unnamed;        /* suspended requests for which there was no name left */
+    _Atomic uint32_t suspended_end;  /* names before this one may be in use */
     _Atomic uint32_t beat;           /* odd while code of the program runs; changes when that begins and when it ends */
 };
 
