@@ -481,14 +481,15 @@ SRVLUA_API int srvlua_send_message(srvlua_server *server, int worker_id, const v
 /* --------------------------------------------------------------------------------------------------- user processes */
 
 /* What a user process runs; returns its exit status. The loop of the process is srvlua_get_loop(); it turns only inside
- * srvlua_loop_turn(). Signals come to the process as they came to the host; see srvlua_signal(). */
+ * srvlua_loop_turn(). Signals of the server have their default reactions there (SIGTERM ends it), unless srvlua_signal() or the host
+ * itself handles them there. */
 typedef int (*srvlua_process_main)(srvlua_server *server, int process_id, void *user_data);
 /* Adds a user process (methods.md 3 addProcess). Returns its position among them. Before start; else -509. */
 SRVLUA_API int srvlua_add_process(srvlua_server *server, srvlua_process_main main, void *user_data, struct srvlua_status *status);
 /* Process number of the calling process, user processes included; -1: master, manager, no server. */
 SRVLUA_API int srvlua_get_process_id(const srvlua_server *server);
 /* To be called first in a child that a process of the running server has forked itself: gives up the copies of what that process
- * has (loop, clients' sockets, listeners), and signals are handled as before srvlua_start(). The child is none of the server's
+ * has (loop, clients' sockets, listeners), and signals of the server have their default reactions. The child is none of the server's
  * processes: role AFTER. Not for children of the master, which has threads. */
 SRVLUA_API void srvlua_forked(srvlua_server *server);
 

@@ -1,5 +1,6 @@
 /* host.c MODE LOG: a C program around the library, for embed_spec.lua. Checks what srvlua.h promises a host, prints a line for
- * each check that fails, and at last "done". Two servers run in it, one after the other; each is shut down by its worker. */
+ * each check that fails, and at last "done". Three servers run in it, one after the other; the last one is shut down by a user
+ * process, the others by their worker. */
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>
@@ -32,6 +33,7 @@ static void on_own_signal(int signo) { (void)signo; }
 /* What the callbacks are given to write to: host and server processes write to the same pipe. */
 struct host {
     int pipe[2];
+    int lives[2]; /* a letter for each life of the user process */
     int calls;
 };
 
@@ -110,6 +112,79 @@ static void run_server(int mode, const char *log, struct host *host) {
     srvlua_free(server);
 }
 
+/* ---- a server with user processes, which is shut down by one of them */
+
+static int on_program_signal(srvlua_loop *loop, int signo, void *user_data) {
+    (void)loop;
+    CHECK(signo == SIGUSR1);
+    ++*(int *)user_data;
+    return 0;
+}
+
+static int wait_for_end(srvlua_server *server, int process_id, void *user_data) {
+    (void)server, (void)user_data;
+    CHECK(process_id == 1);
+    while (pause())
+        ; /* until SIGTERM, which is not the host's here */
+    return 0;
+}
+
+/* The first life of the process fails, the second ends well, the third ends the server. */
+static int run_process(srvlua_server *server, int process_id, void *user_data) {
+    struct host *host = user_data;
+    struct srvlua_status status;
+    srvlua_loop *loop = srvlua_get_loop(server);
+    int signals = 0;
+    char life = '1';
+    CHECK(process_id == 2 && srvlua_get_process_id(server) == 2 && srvlua_get_worker_id(server) == -1);
+    CHECK(srvlua_get_role(server) == SRVLUA_ROLE_USER && srvlua_get_worker_pid(server, 2, NULL) == getpid());
+    CHECK(srvlua_stop(server, -1, 0, &status) == -SRVLUA_ERROR_WRONG_OPERATION);
+    CHECK(srvlua_send(server, 77, "x", 1, &status) == -SRVLUA_ERROR_SESSION_NOT_EXIST);
+    CHECK(srvlua_signal(loop, SIGUSR1, on_program_signal, &signals, &status) == 0);
+    CHECK(srvlua_signal(loop, SIGKILL, on_program_signal, &signals, &status) == -SRVLUA_ERROR_WRONG_OPERATION);
+    CHECK(kill(getpid(), SIGUSR1) == 0);
+    while (!signals)
+        srvlua_loop_turn(loop, -1);
+    CHECK(srvlua_signal(loop, SIGUSR1, NULL, NULL, &status) == 0);
+    CHECK(srvlua_signal(loop, SIGUSR1, NULL, NULL, &status) == -SRVLUA_ERROR_INVALID_PARAMS);
+    CHECK(read(host->lives[0], &life, 1) == 1);
+    if (life != '3')
+        return life == '1' ? 7 : 0;
+    CHECK(srvlua_shutdown(server, &status) == 0);
+    while (pause())
+        ;
+    return 0;
+}
+
+static int on_worker_error(srvlua_server *server, const struct srvlua_event_data *event, void *user_data) {
+    (void)server;
+    CHECK(event->worker_id == 2 && event->exit_code == 7 && event->signal == 0);
+    tell(user_data, 'e');
+    return 0;
+}
+
+static void run_user_processes(int mode, const char *log, struct host *host) {
+    struct srvlua_status status = {0};
+    srvlua_server *server = srvlua_new("127.0.0.1", 0, mode, SRVLUA_SOCK_TCP, &status);
+    const struct srvlua_setting settings[] = {
+        {.name = "worker_num", .value = {.type = SRVLUA_VALUE_NUMBER, .number = 1}},
+        {.name = "log_file", .value = {.type = SRVLUA_VALUE_STRING, .string = log, .length = strlen(log)}},
+        {.name = "log_date_format", .value = {.type = SRVLUA_VALUE_STRING, .string = "DATExxx", .length = 4}},
+    };
+    CHECK(srvlua_set(server, settings, 3, &status) == 0);
+    CHECK(srvlua_on(server, SRVLUA_ON_RECEIVE, on_receive, host, &status) == 0);
+    CHECK(srvlua_on(server, SRVLUA_ON_WORKER_ERROR, on_worker_error, host, &status) == 0);
+    CHECK(srvlua_get_process_id(server) == -1);
+    CHECK(srvlua_add_process(server, wait_for_end, host, &status) == 0);
+    CHECK(srvlua_add_process(server, run_process, host, &status) == 1);
+    CHECK(write(host->lives[1], "123", 3) == 3);
+    CHECK(srvlua_start(server, &status) == 0);
+    CHECK(srvlua_add_process(server, run_process, host, &status) == -SRVLUA_ERROR_WRONG_OPERATION);
+    char letter = '\0';
+    CHECK(read(host->pipe[0], &letter, 1) == 1 && letter == 'e');
+    srvlua_free(server);
+}
+
 static void check_failures(void) {
     struct srvlua_status status = {0};
     CHECK(srvlua_new("127.0.0.1", 70000, SRVLUA_BASE, SRVLUA_SOCK_TCP, &status) == NULL && status.code == 9004);
@@ -149,12 +224,13 @@ int main(int argc, char **argv) {
     int mode = argc > 2 && strcmp(argv[1], "BASE") == 0 ? SRVLUA_BASE : SRVLUA_PROCESS;
     struct host host = {0};
     struct sigaction own = {.sa_handler = on_own_signal}, now;
-    if (argc < 3 || pipe(host.pipe) || sigaction(SIGTERM, &own, NULL) || sigaction(SIGUSR1, &own, NULL))
+    if (argc < 3 || pipe(host.pipe) || pipe(host.lives) || sigaction(SIGTERM, &own, NULL) || sigaction(SIGUSR1, &own, NULL))
         return 2;
     check_failures();
     int descriptors = count_descriptors();
     run_server(mode, argv[2], &host);
     run_server(mode, argv[2], &host);
+    run_user_processes(mode, argv[2], &host);
     CHECK(count_descriptors() == descriptors);
     CHECK(sigaction(SIGTERM, NULL, &now) == 0 && now.sa_handler == on_own_signal);
     CHECK(sigaction(SIGUSR1, NULL, &now) == 0 && now.sa_handler == on_own_signal);

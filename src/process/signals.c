@@ -47,5 +47,13 @@ int sv_signals_open(struct srvlua_loop *loop, void (*handler)(void *context, int
 }
 
 void sv_signals_release(const struct sv_signal_state *saved) {
-    sigprocmask(SIG_SETMASK, &saved->mask, NULL);
+    sigset_t set, mask = saved->mask;
+    server_signals(&set);
+    for (int signo = 1; signo < NSIG; signo++) {
+        struct sigaction action, standard = {.sa_handler = SIG_DFL};
+        if (sigismember(&set, signo) != 1 || sigaction(signo, NULL, &action)) continue;
+        if (action.sa_handler != SIG_IGN || signo == SIGTERM) sigaction(signo, &standard, NULL);
+        sigdelset(&mask, signo);
+    }
+    sigprocmask(SIG_SETMASK, &mask, NULL);
 }

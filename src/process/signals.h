@@ -19,7 +19,8 @@ struct sv_signal_state { /* what the host had before */
  * in every program that a worker runs. *saved is for sv_signals_give_back(), which drops those signals that wait. */
 void sv_signals_take_over(struct sv_signal_state *saved);
 void sv_signals_give_back(const struct sv_signal_state *saved);
-/* For a child that handles its signals itself: the host's mask again. SIGPIPE stays as it is. */
+/* For a child that handles its signals itself: those of the server come to it, and what the host handles has its default reaction.
+ * As after exec(), what the host ignores stays ignored, but for SIGTERM. SIGPIPE stays as it is. */
 void sv_signals_release(const struct sv_signal_state *saved);
 /* Reads them in this process's loop until that is freed. 0 or -errno. */
 int sv_signals_open(struct srvlua_loop *loop, void (*handler)(void *context, int signo), void *context);

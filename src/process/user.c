@@ -33,6 +33,7 @@ _Noreturn void sv_user_main(struct sv_runtime *rt, uint32_t slot) {
     srvlua_set_process_name(title);
     rt->worker = (struct sv_worker){.phase = SV_WORKER_SERVING};
     rt->coroutines = rt->coroutines_peak = 0;
+    atomic_store(&rt->slots[slot].pid[0], getpid()); /* as the manager does: maybe it has not come to it yet */
     int result = sv_runtime_become(rt, SRVLUA_ROLE_USER, "user", (int)slot, 0, sv_endpoint_of_slot(&rt->ipc, slot, 0), &hooks, NULL);
     if (result) {
         sv_log_write(&rt->log, SRVLUA_LOG_ERROR, "user process %u could not be set up: %s", slot, srvlua_strerror(-result));

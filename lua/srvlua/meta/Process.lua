@@ -5,9 +5,12 @@
 --- running master, and with an errno if there are no descriptors for the pipe.
 ---
 --- The child runs `fn(process)`; then its loop, until there are no timers, watches and waiting coroutines left. With
---- `enable_coroutine` the function itself runs in a coroutine. An uncaught error ends the child with status 255.
+--- `enable_coroutine` (`co`) the function itself runs in a coroutine. With `redirect` the pipe, which is a stream then,
+--- is also the child's stdin, stdout and stderr. An uncaught error ends the child with status 255.
+---@alias srvlua.ProcessFunction fun(process: srvlua.Process)
+---@alias srvlua.ProcessEnd { pid: integer, code: integer, signal: integer }
 ---@class srvlua.ProcessClass
----@overload fun(fn: fun(process: srvlua.Process), redirect_stdin_stdout?: boolean, pipe_type?: integer, enable_coroutine?: boolean): srvlua.Process
+---@overload fun(fn: srvlua.ProcessFunction, redirect?: boolean, pipe_type?: integer, co?: boolean): srvlua.Process
 local ProcessClass = {}
 
 --- Sends a signal. Signal 0 only looks whether the process is there.
@@ -18,13 +21,13 @@ function ProcessClass.kill(pid, signo) end
 
 --- Waits for a child of this process to end. Blocks the process. Not in master and manager.
 ---@param is_blocking? boolean true
----@return { pid: integer, code: integer, signal: integer }|false ended, string? message, integer? code  10: there are no children; 11: none has ended; 509
+---@return srvlua.ProcessEnd|false ended, string? message, integer? code  10: there are none; 11: none has ended; 509
 function ProcessClass.wait(is_blocking) end
 
 --- Handles a signal in this process, from its loop; nil takes the handler away, `srvlua.SIG_IGN` ignores the signal.
 ---@param signo integer
 ---@param handler fun(signo: integer)|integer|nil
----@return boolean ok, string? message, integer? code  505: there was no handler; 509: the signal is the server's own here, or there is no loop
+---@return boolean ok, string? message, integer? code  505: there was no handler; 509: the server's own here, or no loop
 function ProcessClass.signal(signo, handler) end
 
 --- Has an interval timer of the system send signals, with no regard to srvlua's timers.
@@ -66,7 +69,7 @@ function Process:start() end
 --- Writes to the other side; with a datagram pipe (the default) one call is one message. Blocks until there is room,
 --- unless setBlocking(false) was called: then what does not fit waits for the loop.
 ---@param data string
----@return integer|false bytes, string? message, integer? code  550: ''; 507: no pipe; 110, 11, 90: too long for a datagram; 32: nobody reads
+---@return integer|false bytes, string? message, integer? code  550: ''; 507: no pipe; 110, 11; 90: too long; 32
 function Process:write(data) end
 
 --- Reads from the other side. '' at the end, which a process has whose other side was closed by all.
@@ -96,7 +99,7 @@ function Process:close(which) end
 --- Makes or opens a message queue of System V, which all users of the machine may use who know its key. It outlives the
 --- program, unless freeQueue is called.
 ---@param key? integer 0 or less: derived from the script's file
----@param mode? integer MSGQUEUE_ORIENT: messages are for the process with this id; MSGQUEUE_BALANCE (2): whoever comes first; + IPC_NOWAIT: nothing blocks
+---@param mode? integer MSGQUEUE_ORIENT: messages are for this process alone; MSGQUEUE_BALANCE; + IPC_NOWAIT
 ---@param capacity? integer bytes that may wait; -1: as the system has it
 ---@return boolean ok, string? message, integer? code  errno of msgget
 function Process:useQueue(key, mode, capacity) end

@@ -57,10 +57,10 @@ function Server:on(event, callback) end
 function Server:addListener(host, port, sock_type) end
 Server.listen = Server.addListener
 
---- Adds a user process: the manager starts it and starts it again whatever its end, reloads do not touch it, SIGTERM ends
---- it. In BASE mode a server with one has a manager. Before start.
+--- Adds a user process: the manager starts it and starts it again whatever its end; reloads do not touch it, SIGTERM
+--- ends it. In BASE mode a server with one has a manager. Returns the position among them, from 0 on. Before start.
 ---@param process srvlua.Process
----@return integer|false position, string? message, integer? code  position among the user processes, from 0 on; 505: it was added or started already; 509: running
+---@return integer|false position, string? message, integer? code  505: added or started already; 509: running
 function Server:addProcess(process) end
 
 --- Runs the server until it ends; the code behind it runs in the starting process only.
