@@ -9,6 +9,7 @@ local modules = {
   Lock = 'srvlua.Lock',
   Process = 'srvlua.Process',
   Table = 'srvlua.Table',
+  Task = 'srvlua.Task',
   Timer = 'srvlua.Timer',
   dns = 'srvlua.dns',
   json = 'srvlua.json',

@@ -119,7 +119,7 @@ describe('the API', function()
     for name in text:gmatch '\n%-%-%-@field ([%w_]+)' do
       expected[name] = true
     end
-    for _, name in ipairs { 'Timer', 'Table', 'Atomic', 'Lock', 'Process', 'dns', 'json', 'socket' } do
+    for _, name in ipairs { 'Timer', 'Table', 'Task', 'Atomic', 'Lock', 'Process', 'dns', 'json', 'socket' } do
       fields[name] = true -- loaded at its first use
     end
     assert.same(sorted(expected), sorted(fields))

@@ -180,6 +180,7 @@ TEST(what_is_no_task_or_damaged_is_refused) {
         text[bit / 8] ^= (unsigned char)(1 << bit % 8);
     }
     CHECK(sv_task_message_read(&message, text, size) == 0);
+    CHECK(sv_task_message_told_size(text, sizeof text) == size && sv_task_message_told_size(text, size - 1) == 0);
 }
 
 TEST(fields_that_cannot_be_are_refused) {
@@ -204,17 +205,16 @@ TEST(fields_that_cannot_be_are_refused) {
 struct place {
     char path[64];
     struct sv_self self;
-    uint64_t server;
+    struct sv_task_files files;
 };
 
-static struct place new_place(void) {
-    struct place place = {.path = "/tmp/srvlua-unit-XXXXXX"};
-    if (!mkdtemp(place.path) || sv_self_open(&place.self)) {
+static void make_place(struct place *place) {
+    *place = (struct place){.path = "/tmp/srvlua-unit-XXXXXX"};
+    if (!mkdtemp(place->path) || sv_self_open(&place->self)) {
         perror("directory");
         exit(1);
     }
-    place.server = sv_self_id(&place.self);
-    return place;
+    place->files = (struct sv_task_files){.directory = place->path, .key = 5, .server = sv_self_id(&place->self)};
 }
 
 static int count_files(const struct place *place) {
@@ -232,57 +232,68 @@ static void end_place(struct place *place) {
     CHECK(rmdir(place->path) == 0);
 }
 
-TEST(a_file_is_read_once) {
-    struct place place = new_place();
-    char name[SV_TASK_FILE_NAME_MAX];
+TEST(a_file_is_read_and_removed) {
+    struct place place;
+    char name[SV_TASK_FILE_NAME_MAX], other[SV_TASK_FILE_NAME_MAX];
     unsigned char *data = NULL;
-    CHECK(sv_task_file_write(place.path, 5, place.server, 1, "some\0data", 9, name) == 0);
-    CHECK(sv_task_file_write(place.path, 5, place.server, 1, "other", 5, name) == -EEXIST);
-    CHECK(count_files(&place) == 1);
-    CHECK(sv_task_file_take(place.path, name, strlen(name), 8, &data) == -EBADMSG && count_files(&place) == 1);
-    CHECK(sv_task_file_take(place.path, name, strlen(name), 9, &data) == 0 && memcmp(data, "some\0data", 9) == 0);
+    make_place(&place);
+    CHECK(sv_task_file_write(&place.files, "some\0data", 9, name) == 0);
+    CHECK(sv_task_file_write(&place.files, "", 0, other) == 0 && strcmp(name, other) != 0);
+    CHECK(count_files(&place) == 2);
+    place.files.count = 0;
+    CHECK(sv_task_file_write(&place.files, "x", 1, other) == -EEXIST && strcmp(name, other) == 0);
+    CHECK(sv_task_file_read(&place.files, name, strlen(name), 8, &data) == -EBADMSG);
+    CHECK(sv_task_file_read(&place.files, name, strlen(name), 9, &data) == 0 && memcmp(data, "some\0data", 9) == 0);
     free(data);
+    sv_task_file_remove(&place.files, name, strlen(name));
+    CHECK(count_files(&place) == 1);
+    CHECK(sv_task_file_read(&place.files, name, strlen(name), 9, &data) == -ENOENT);
+    place.files.count = 1;
+    CHECK(sv_task_file_write(&place.files, "", 0, other) == -EEXIST);
+    sv_task_file_remove(&place.files, other, strlen(other));
     CHECK(count_files(&place) == 0);
-    CHECK(sv_task_file_take(place.path, name, strlen(name), 9, &data) == -ENOENT);
-    CHECK(sv_task_file_write(place.path, 5, place.server, 2, "", 0, name) == 0);
-    sv_task_file_remove(place.path, name);
-    CHECK(count_files(&place) == 0);
-    CHECK(sv_task_file_write("/nonexistent", 5, place.server, 2, "", 0, name) == -ENOENT);
+    place.files.directory = "/nonexistent";
+    CHECK(sv_task_file_write(&place.files, "", 0, name) == -ENOENT);
     end_place(&place);
 }
 
 TEST(names_from_messages_lead_nowhere_else) {
-    struct place place = new_place();
+    struct place place;
     char path[160], target[160];
     unsigned char *data = NULL;
+    make_place(&place);
     static const char *const names[] = {"", "x", "srvlua.task.", "../srvlua.task.1", "srvlua.task./etc/passwd",
                                         "srvlua.task.1/../../x"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        CHECK(sv_task_file_take(place.path, names[i], strlen(names[i]), 1, &data) == -EBADMSG);
-    CHECK(sv_task_file_take(place.path, "srvlua.task.\0.1.1.1", 19, 1, &data) == -EBADMSG);
+        CHECK(sv_task_file_read(&place.files, names[i], strlen(names[i]), 1, &data) == -EBADMSG);
+    CHECK(sv_task_file_read(&place.files, "srvlua.task.\0.1.1.1", 19, 1, &data) == -EBADMSG);
     snprintf(target, sizeof target, "%s/target", place.path);
     snprintf(path, sizeof path, "%s/srvlua.task.0.1.1.1", place.path);
     int fd = open(target, O_WRONLY | O_CREAT, 0600);
     CHECK(fd >= 0 && write(fd, "x", 1) == 1);
     close(fd);
     CHECK(symlink(target, path) == 0);
-    CHECK(sv_task_file_take(place.path, "srvlua.task.0.1.1.1", 19, 1, &data) == -ELOOP);
+    CHECK(sv_task_file_read(&place.files, "srvlua.task.0.1.1.1", 19, 1, &data) == -ELOOP);
     unlink(path);
-    CHECK(mkfifo(path, 0600) == 0 && sv_task_file_take(place.path, "srvlua.task.0.1.1.1", 19, 0, &data) == -EBADMSG);
+    CHECK(mkfifo(path, 0600) == 0 && sv_task_file_read(&place.files, "srvlua.task.0.1.1.1", 19, 0, &data) == -EBADMSG);
     unlink(path);
     unlink(target);
     end_place(&place);
 }
 
 TEST(files_of_dead_servers_are_swept_unless_their_queue_has_messages) {
-    struct place place = new_place();
+    struct place place;
     int32_t key = own_key();
     struct sv_msgqueue queue = opened(key);
-    char name[SV_TASK_FILE_NAME_MAX], strange[160];
-    uint64_t dead = UINT64_C(1) << 40 | 1; /* pid 1, which did not start then */
-    CHECK(sv_task_file_write(place.path, 0, place.server, 1, "a", 1, name) == 0);
-    CHECK(sv_task_file_write(place.path, 0, dead, 2, "b", 1, name) == 0);
-    CHECK(sv_task_file_write(place.path, key, dead, 3, "c", 1, name) == 0);
+    char name[SV_TASK_FILE_NAME_MAX], kept[SV_TASK_FILE_NAME_MAX], strange[160];
+    make_place(&place);
+    struct sv_task_files dead = place.files;
+    dead.server = UINT64_C(1) << 40 | 1; /* pid 1, which did not start then */
+    CHECK(sv_task_file_write(&place.files, "a", 1, kept) == 0);
+    dead.key = 0;
+    CHECK(sv_task_file_write(&dead, "b", 1, name) == 0);
+    dead.key = key;
+    CHECK(sv_task_file_write(&dead, "c", 1, name) == 0);
     snprintf(strange, sizeof strange, "%s/srvlua.task.of.others", place.path);
     close(open(strange, O_WRONLY | O_CREAT, 0600));
     CHECK(put(&queue, 1, "about it") == 0);
@@ -292,8 +303,7 @@ TEST(files_of_dead_servers_are_swept_unless_their_queue_has_messages) {
     sv_task_files_sweep(place.path);
     CHECK(count_files(&place) == 2);
     unlink(strange);
-    snprintf(strange, sizeof strange, "srvlua.task.0.%llx.%x.1", (unsigned long long)place.server, (unsigned)getpid());
-    sv_task_file_remove(place.path, strange);
+    sv_task_file_remove(&place.files, kept, strlen(kept));
     sv_task_files_sweep("/nonexistent");
     end_place(&place);
 }

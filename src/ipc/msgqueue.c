@@ -14,9 +14,15 @@ static int find_most(struct sv_msgqueue *queue) {
     if (msgctl(0, IPC_INFO, (struct msqid_ds *)&info) < 0) return -errno;
     if (msgctl(queue->id, IPC_STAT, &state)) return -errno;
     queue->most = SV_QUEUE_TEXT_MAX;
+    queue->capacity = state.msg_qbytes;
     if ((size_t)info.msgmax < queue->most) queue->most = (size_t)info.msgmax;
     if (state.msg_qbytes < queue->most) queue->most = state.msg_qbytes;
     return 0;
+}
+
+bool sv_msgqueue_is_there(void) {
+    struct msginfo info;
+    return msgctl(0, IPC_INFO, (struct msqid_ds *)&info) >= 0;
 }
 
 int sv_msgqueue_open(struct sv_msgqueue *queue, int32_t key) {

@@ -18,6 +18,7 @@ struct sv_msgqueue {
     int id;          /* -1: none */
     bool is_private;
     size_t most;     /* bytes of a message that this system takes, at most SV_QUEUE_TEXT_MAX */
+    size_t capacity; /* bytes of all messages that may wait */
 };
 
 struct sv_queue_message { /* as the system calls have it */
@@ -25,6 +26,8 @@ struct sv_queue_message { /* as the system calls have it */
     unsigned char text[SV_QUEUE_TEXT_MAX];
 };
 
+/* Whether the system has such queues. */
+bool sv_msgqueue_is_there(void);
 /* Joins the queue with this key, which is made (mode 0660) if there is none; key 0: a private one. 0 or -errno. */
 int sv_msgqueue_open(struct sv_msgqueue *queue, int32_t key);
 /* Gives it to the user and group that are to use it; (uid_t)-1, (gid_t)-1: as it is. 0 or -errno. */

@@ -33,25 +33,25 @@ static int write_all(int fd, const unsigned char *data, size_t length) {
     return 0;
 }
 
-int sv_task_file_write(const char *directory, int32_t key, uint64_t server, uint64_t number, const void *data, size_t length,
-                       char name[SV_TASK_FILE_NAME_MAX]) {
-    int at = open_directory(directory);
+static int hand_over(const struct sv_task_files *files, int fd) {
+    uid_t user = files->has_user ? files->user : (uid_t)-1;
+    gid_t group = files->has_group ? files->group : (gid_t)-1;
+    if ((!files->has_user || user == geteuid()) && (!files->has_group || group == getegid())) return 0;
+    return fchown(fd, user, group) ? -errno : 0;
+}
+
+int sv_task_file_write(struct sv_task_files *files, const void *data, size_t length, char name[SV_TASK_FILE_NAME_MAX]) {
+    int at = open_directory(files->directory);
     if (at < 0) return at;
-    snprintf(name, SV_TASK_FILE_NAME_MAX, SV_TASK_FILE_PREFIX "%" PRIx32 ".%" PRIx64 ".%x.%" PRIu64, (uint32_t)key, server,
-             (unsigned)getpid(), number);
+    snprintf(name, SV_TASK_FILE_NAME_MAX, SV_TASK_FILE_PREFIX "%" PRIx32 ".%" PRIx64 ".%x.%" PRIu64, (uint32_t)files->key, files->server,
+             (unsigned)getpid(), ++files->count);
     int fd = openat(at, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0660);
-    int result = fd < 0 ? -errno : write_all(fd, data, length);
+    int result = fd < 0 ? -errno : hand_over(files, fd);
+    if (result == 0) result = write_all(fd, data, length);
     if (fd >= 0) close(fd); /* nothing is left that could fail: the data are the kernel's */
     if (fd >= 0 && result) unlinkat(at, name, 0);
     close(at);
     return result;
-}
-
-void sv_task_file_remove(const char *directory, const char *name) {
-    int at = open_directory(directory);
-    if (at < 0) return;
-    unlinkat(at, name, 0);
-    close(at);
 }
 
 /* -------------------------------------------------------------------------------------------------------- taking */
@@ -87,17 +87,24 @@ static int read_file(int fd, uint64_t length, unsigned char **data) {
     return result;
 }
 
-int sv_task_file_take(const char *directory, const char *name, size_t name_length, uint64_t length, unsigned char **data) {
+int sv_task_file_read(const struct sv_task_files *files, const char *name, size_t name_length, uint64_t length, unsigned char **data) {
     char copy[SV_TASK_FILE_NAME_MAX];
     if (!copy_name(copy, name, name_length)) return -EBADMSG;
-    int at = open_directory(directory);
+    int at = open_directory(files->directory);
     if (at < 0) return at;
     int fd = openat(at, copy, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     int result = fd < 0 ? -errno : read_file(fd, length, data);
-    if (result == 0) unlinkat(at, copy, 0);
     if (fd >= 0) close(fd);
     close(at);
     return result;
+}
+
+void sv_task_file_remove(const struct sv_task_files *files, const char *name, size_t name_length) {
+    char copy[SV_TASK_FILE_NAME_MAX];
+    int at = copy_name(copy, name, name_length) ? open_directory(files->directory) : -1;
+    if (at < 0) return;
+    unlinkat(at, copy, 0);
+    close(at);
 }
 
 /* ------------------------------------------------------------------------------------------------------ sweeping */

@@ -6,7 +6,7 @@
 
 #include "srvlua.h"
 
-#define FLAGS_KNOWN (2 * SRVLUA_TASK_NOREPLY - 1)
+#define FLAGS_KNOWN (2 * SRVLUA_TASK_NOREPLY - 1 + SV_TASK_GIVEN_AGAIN)
 
 struct head {
     char form[4];
@@ -76,4 +76,10 @@ int sv_task_message_read(struct sv_task_message *message, const void *text, size
                                         .bytes = bytes,
                                         .length = head.length};
     return 0;
+}
+
+size_t sv_task_message_told_size(const void *text, size_t most) {
+    struct head head;
+    memcpy(&head, text, sizeof head);
+    return head.length <= most - sizeof head ? sizeof head + head.length : 0;
 }

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #define SV_TASK_HEAD_BYTES 56u
+#define SV_TASK_GIVEN_AGAIN 0x100 /* among the flags: who ran it died, and it was put back (on_lost_request) */
 
 struct sv_task_message {
     uint64_t id;
@@ -41,5 +42,7 @@ static inline size_t sv_task_message_size(const struct sv_task_message *message)
 void sv_task_message_write(const struct sv_task_message *message, void *target);
 /* 0, and *message points into `text`; or -EBADMSG: that is no task, or damaged. */
 int sv_task_message_read(struct sv_task_message *message, const void *text, size_t size);
+/* The size that the head at `text` tells, if that is at most `most`; else 0. */
+size_t sv_task_message_told_size(const void *text, size_t most);
 
 #endif

@@ -18,6 +18,7 @@
 #include "lua/stack.h"
 #include "lua/system.h"
 #include "lua/table.h"
+#include "lua/task_form.h"
 #include "lua/task.h"
 #include "lua/timer.h"
 
@@ -152,6 +153,8 @@ int luaopen_srvlua_core(lua_State *L) {
     lua_setfield(L, -2, "Timer");
     sv_lua_push_table_class(L, lua);
     lua_setfield(L, -2, "Table");
+    sv_lua_push_task_module(L, lua);
+    lua_setfield(L, -2, "Task");
     sv_lua_push_atomic_class(L, lua);
     lua_setfield(L, -2, "Atomic");
     sv_lua_push_lock_class(L, lua);

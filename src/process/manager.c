@@ -520,8 +520,8 @@ static bool slot_is_of(const struct manager *manager, uint32_t slot, enum stop_p
 static void report_unrun(struct manager *manager) {
     struct sv_runtime *rt = manager->rt;
     uint64_t count, bytes;
-    sv_jobs_count(&rt->jobs, &count, &bytes);
-    if (!count) return;
+    sv_tasks_count(rt, &count, &bytes);
+    if (!count || (rt->task_queue.is_used && !rt->task_queue.queue.is_private)) return;
     sv_count(rt->counters, SV_COUNT_LOST, (int64_t)count);
     sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "the server ends with %llu tasks that were not run: they are lost", (unsigned long long)count);
 }
@@ -709,6 +709,7 @@ _Noreturn void sv_manager_main(struct sv_runtime *rt) {
         _exit(255);
     }
     supervise(&manager);
+    if (getppid() != atomic_load(&rt->shared->master_pid)) sv_task_queue_close(rt); /* else that is the master's */
     fflush(NULL);
     _exit(0);
 }

@@ -24,7 +24,8 @@ static int map_shared(struct sv_runtime *rt) {
     rt->slot_count = config->workers + config->task_workers + config->users;
     rt->name_count = config->max_coroutine < NAMES_MOST ? (uint32_t)config->max_coroutine : NAMES_MOST;
     uint32_t producers = 2 + reactors + 2 * rt->slot_count;
-    size_t size = sv_jobs_bytes(producers, config->task_workers, config->rings.task_ring) + sv_cache_lines(sizeof(struct sv_shared)) + sv_cache_lines(rt->slot_count * sizeof(struct sv_slot)) +
+    size_t size = sv_jobs_bytes(producers, config->task_workers, config->rings.task_ring) + sv_task_queue_bytes(rt) +
+                  sv_cache_lines(sizeof(struct sv_shared)) + sv_cache_lines(rt->slot_count * sizeof(struct sv_slot)) +
                   sv_cache_lines(rt->slot_count * 2 * sizeof(struct sv_stack_text)) +
                   sv_cache_lines((size_t)rt->slot_count * 2 * rt->name_count * sizeof *rt->names) +
                   sv_session_table_bytes(config->session_table_size) +
@@ -286,17 +287,24 @@ static int prepare(struct sv_runtime *rt, struct srvlua_status *status) {
     return result ? result : prepare_identity(rt, status);
 }
 
+static void unmap_shared(struct sv_runtime *rt) {
+    sv_task_queue_close(rt);
+    sv_ipc_close(&rt->ipc);
+    sv_jobs_close(&rt->jobs);
+    sv_arena_unmap(&rt->arena);
+}
+
 static int run(struct sv_runtime *rt, struct srvlua_status *status) {
     rt->slot = -1;
     int result = prepare(rt, status);
     if (result == 0 && rt->config.is_daemon) result = sv_daemonize(rt, status);
     if (result) return result;
     result = map_shared(rt);
+    if (result) result = sv_fail(status, SRVLUA_ERROR_MALLOC_FAIL, "the shared memory could not be mapped: %s", strerror(-result));
+    if (result == 0) result = sv_task_queue_open(rt, status);
     if (result) {
-        sv_ipc_close(&rt->ipc);
-        sv_jobs_close(&rt->jobs);
-        sv_arena_unmap(&rt->arena);
-        return sv_fail(status, SRVLUA_ERROR_MALLOC_FAIL, "the shared memory could not be mapped: %s", strerror(-result));
+        unmap_shared(rt);
+        return result;
     }
     rt->shared->start_time = sv_wall_ns() / SV_NS_PER_SECOND;
     atomic_store(&rt->shared->starter_pid, getpid());
@@ -311,9 +319,7 @@ static int run(struct sv_runtime *rt, struct srvlua_status *status) {
     sv_notify_close(&rt->notify);
     if (rt->config.pid_file) sv_pid_file_remove(rt->config.pid_file);
     sv_signals_give_back(&rt->saved_signals);
-    sv_ipc_close(&rt->ipc);
-    sv_jobs_close(&rt->jobs);
-    sv_arena_unmap(&rt->arena);
+    unmap_shared(rt);
     return result;
 }
 

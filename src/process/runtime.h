@@ -23,6 +23,7 @@
 #include "process/notify.h"
 #include "process/messages.h"
 #include "process/signals.h"
+#include "process/task_queue.h"
 #include "process/tasks.h"
 #include "reactor/accept.h"
 #include "reactor/reactor.h"
@@ -44,6 +45,9 @@ struct sv_runtime_config { /* from the settings; read only once the server runs 
     int64_t max_request, max_request_grace, task_max_request, task_max_request_grace;
     bool task_coroutines;      /* task workers run tasks side by side */
     int64_t max_coroutine;
+    int task_way; /* enum sv_task_way */
+    int32_t message_queue_key;
+    const char *task_tmpdir;
     int64_t spin_ns;           /* longest busy wait for what is expected at once, 0 = none */
     int64_t message_stash;     /* bytes of messages that may wait for room */
     bool reload_async, is_daemon;
@@ -103,6 +107,7 @@ struct sv_shared { /* one per server */
     _Atomic int64_t shutdown_deadline_ns; /* monotonic: when everything that is left is ended by force */
     _Atomic uint32_t start_was_fired;     /* BASE: worker 0's first life ran the start callback */
     _Atomic uint32_t before_shutdown_was_fired;
+    _Alignas(SV_CACHE_LINE) _Atomic uint64_t queued_tasks; /* put into the message queue by processes of this server */
     int64_t start_time; /* seconds since the epoch */
 };
 
@@ -175,6 +180,7 @@ struct sv_runtime {
     struct sv_counters *counters;
     struct sv_worker worker;
     struct sv_task_state tasks;
+    struct sv_task_queue task_queue;
     struct sv_message_queue messages; /* that wait for room */
     struct sv_fault *fault; /* worker with a manager */
     struct sv_acceptor acceptor; /* master; BASE: workers */

@@ -45,7 +45,10 @@ static bool is_somebody_idle(const struct sv_runtime *rt) {
 int sv_tasks_put(struct sv_runtime *rt, int32_t dst, uint64_t id, uint32_t flags, const void *data, size_t length, bool *nobody_idle) {
     struct sv_task_state *tasks = &rt->tasks;
     struct sv_task_source source = sv_tasks_source(rt);
-    int result = sv_jobs_put(&tasks->producer, dst, id, (uint64_t)source.born << 32 | source.endpoint, flags, sv_wall_ns(), data, length);
+    int result = rt->task_queue.is_used ? sv_task_queue_put(rt, dst, id, flags, data, length)
+                                        : sv_jobs_put(&tasks->producer, dst, id, (uint64_t)source.born << 32 | source.endpoint, flags,
+                                                      sv_wall_ns(), data, length);
+    if (rt->task_queue.is_for_all) dst = SV_JOB_ANY;
     if (nobody_idle) *nobody_idle = false;
     if (result) return result;
     atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in sv_fall_asleep */
@@ -67,15 +70,17 @@ int sv_tasks_put(struct sv_runtime *rt, int32_t dst, uint64_t id, uint32_t flags
 
 static bool may_take(const struct sv_runtime *rt) {
     const struct sv_worker *worker = &rt->worker;
+    bool outlive_us = rt->task_queue.is_used && !rt->task_queue.queue.is_private;
     bool is_in_service = worker->phase == SV_WORKER_SERVING ||
-                         (worker->phase == SV_WORKER_DRAINING && atomic_load(&rt->shared->is_shutting_down));
+                         (worker->phase == SV_WORKER_DRAINING && !outlive_us && atomic_load(&rt->shared->is_shutting_down));
     if (!is_in_service || worker->predecessor_life || worker->is_done || worker->depth) return false;
     if (rt->config.task_coroutines) return rt->coroutines < rt->config.max_coroutine;
     return !worker->leaves_later; /* its limit is reached, and its predecessor gone in a moment */
 }
 
 bool sv_tasks_are_there(const struct sv_runtime *rt) {
-    return may_take(rt) && sv_jobs_are_there(&rt->tasks.consumer);
+    if (!may_take(rt)) return false;
+    return rt->task_queue.is_used ? sv_task_queue_has_news(rt) : sv_jobs_are_there(&rt->tasks.consumer);
 }
 
 static unsigned char *room_for(struct sv_task_state *tasks, size_t length) {
@@ -124,14 +129,19 @@ static void run_task(struct sv_runtime *rt, struct sv_job_copy *job) {
     }
 }
 
+static bool take_and_run(struct sv_runtime *rt) {
+    struct sv_job_copy job;
+    uint32_t producer;
+    if (!sv_jobs_take(&rt->tasks.consumer, &job, &producer)) return false;
+    job.source = (job.source & ~(uint64_t)UINT32_MAX) | producer; /* whose pool it is, whatever it says */
+    run_task(rt, &job);
+    return true;
+}
+
 bool sv_tasks_work(struct sv_runtime *rt) {
     int64_t began_ns = sv_now_ns();
     for (int i = 0; i < TASKS_PER_TURN && may_take(rt); i++) {
-        struct sv_job_copy job;
-        uint32_t producer;
-        if (!sv_jobs_take(&rt->tasks.consumer, &job, &producer)) return false;
-        job.source = (job.source & ~(uint64_t)UINT32_MAX) | producer; /* whose pool it is, whatever it says */
-        run_task(rt, &job);
+        if (!(rt->task_queue.is_used ? sv_task_queue_run(rt) : take_and_run(rt))) return false;
         sv_worker_count_task(rt);
         sv_kick_all(&rt->endpoint); /* its result must not wait for the next task */
         if (sv_now_ns() - began_ns >= TURN_NS) return true;
@@ -218,9 +228,18 @@ static enum sv_job_fate ask(void *context, struct sv_job *job) {
 
 void sv_tasks_recover(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
     if (!rt->config.task_workers) return;
+    bool is_task_worker = slot >= rt->config.workers && slot < rt->config.workers + rt->config.task_workers;
+    if (rt->task_queue.is_used && is_task_worker) sv_task_queue_recover(rt, slot, parity);
     struct sv_slot_life *life = &rt->slots[slot].life[parity];
     uint32_t end = atomic_load(&life->suspended_end);
     struct recovery recovery = {
         rt, life, sv_runtime_names(rt, slot, parity), slot, end < rt->name_count ? end : rt->name_count};
     sv_jobs_recover(&rt->jobs, sv_endpoint_of_slot(&rt->ipc, slot, parity), ask, &recovery);
+}
+
+void sv_tasks_count(const struct sv_runtime *rt, uint64_t *count, uint64_t *bytes) {
+    if (rt->task_queue.is_used)
+        sv_task_queue_count(rt, count, bytes);
+    else
+        sv_jobs_count(&rt->jobs, count, bytes);
 }

@@ -66,6 +66,8 @@ bool sv_tasks_has_source(const struct sv_runtime *rt, const struct sv_task_sourc
 uint32_t sv_tasks_reply_to(const struct sv_runtime *rt, const struct sv_task_source *source);
 /* Ours. */
 struct sv_task_source sv_tasks_source(const struct sv_runtime *rt);
+/* What is given and not begun. */
+void sv_tasks_count(const struct sv_runtime *rt, uint64_t *count, uint64_t *bytes);
 /* After the death of a process: what it had claimed and not begun is queued again. runs in: manager. */
 void sv_tasks_recover(struct sv_runtime *rt, uint32_t slot, uint32_t parity);
 

@@ -488,7 +488,6 @@ static void before_sleep(void *context) {
         update_muted(rt);
     }
     sv_worker_handle_stash(rt);
-    rt->hooks.before_sleep(rt->hooks.context);
     sv_messages_flush(rt);
     rt->hooks.before_sleep(rt->hooks.context);
     if (worker->predecessor_life) take_over_predecessor(rt);

@@ -95,6 +95,9 @@ struct sv_server_settings {
     int64_t max_queued_bytes;
 
     /* 1.5 tasks and messages, and the forms of callbacks */
+    int64_t task_ipc_mode; /* enum sv_task_way */
+    int64_t message_queue_key;
+    char *task_tmpdir;
     int64_t task_max_request;
     int64_t task_max_request_grace; /* derived */
     bool task_enable_coroutine;     /* derived: needs enable_coroutine */

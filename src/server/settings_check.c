@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <grp.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <pwd.h>
 #include <sched.h>
@@ -13,6 +14,9 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "ipc/msgqueue.h"
+#include "process/task_queue.h"
 
 #define DATE_MAX 64 /* settings.md 1.8 */
 #define CPUS_MAX 4096
@@ -36,6 +40,35 @@ bool sv_check_directory(const struct sv_setting_value *value, char *expected, si
     if (value->length == 0 || (stat(value->text, &info) == 0 && S_ISDIR(info.st_mode)))
         return true;
     return fail(expected, size, "path of an existing directory");
+}
+
+/* Makes the directories that a path names, as far as they are missing. */
+static bool make_directories(const char *path) {
+    char copy[PATH_MAX];
+    struct stat info;
+    size_t length = strlen(path);
+
+    if (length == 0 || length >= sizeof copy)
+        return false;
+    memcpy(copy, path, length + 1);
+    for (char *end = copy + 1; *end; end++) {
+        if (*end != '/')
+            continue;
+        *end = '\0';
+        mkdir(copy, 0755); /* whether that was of use shows at the end */
+        *end = '/';
+    }
+    mkdir(copy, 0755);
+    return stat(copy, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+bool sv_check_made_directory(const struct sv_setting_value *value, char *expected, size_t size) {
+    return make_directories(value->text) || fail(expected, size, "path of a directory, or of one that can be made");
+}
+
+bool sv_check_task_way(const struct sv_setting_value *value, char *expected, size_t size) {
+    return value->number < SV_TASK_WAY_QUEUE || sv_msgqueue_is_there() ||
+           fail(expected, size, "'ring': this system has no System V message queues");
 }
 
 static bool is_number(const char *text) {

@@ -9,6 +9,9 @@
 
 bool sv_check_date_format(const struct sv_setting_value *value, char *expected, size_t size);
 bool sv_check_directory(const struct sv_setting_value *value, char *expected, size_t size);
+/* Makes it, with those above it, if it is not there. */
+bool sv_check_made_directory(const struct sv_setting_value *value, char *expected, size_t size);
+bool sv_check_task_way(const struct sv_setting_value *value, char *expected, size_t size);
 bool sv_check_user(const struct sv_setting_value *value, char *expected, size_t size);
 bool sv_check_group(const struct sv_setting_value *value, char *expected, size_t size);
 bool sv_check_cpus_left(const struct sv_setting_value *value, char *expected, size_t size);

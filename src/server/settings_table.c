@@ -14,6 +14,7 @@
 #define MOST_BYTES SV_SETTING_MOST_BYTES
 #define MOST_SECONDS SV_SETTING_MOST_SECONDS
 #define MOST_PATH (PATH_MAX - 32) /* room for a suffix */
+#define TASK_TMPDIR_MOST 187 /* 255 bytes with a name as in ipc/task_file.h */
 #define UINT32_MOST 4294967295.0
 #define INT32_MOST 2147483647.0
 #define KIB 1024.0
@@ -176,17 +177,17 @@ const struct sv_setting_row sv_setting_rows[] = {
      DOC("SO_RCVBUF of the listener, and so of each accepted connection, and of datagram sockets.")},
 
     /* ------------------------------------------------------------------------------------- tasks and messages */
-    {SERVER_CHECKED(TASKS, task_ipc_mode), CHOICE(task_ways), IS(1), LATER("tasks"),
+    {SERVER(TASKS, task_ipc_mode), CHOICE(task_ways), IS(1), .check = sv_check_task_way,
      DOC("Way to the task workers: rings in shared memory (`ring`), or a SysV message queue (`queue`, `queue_any`).")},
-    {SERVER_CHECKED(TASKS, message_queue_key), INT(0, INT32_MOST), IS(0), FLAGS(OFF), LATER("tasks"),
+    {SERVER(TASKS, message_queue_key), INT(0, INT32_MOST), IS(0), FLAGS(OFF),
      DOC("Key of the SysV queue; 0 = a private one. A queue with a key outlives the server.")},
     {SERVER(TASKS, task_max_request), INT(0, UINT32_MOST), IS(0), FLAGS(OFF),
      DOC("A task worker leaves after so many tasks. 0 = never.")},
     {SERVER(TASKS, task_max_request_grace), INT(0, UINT32_MOST),
      DERIVED("half of task_max_request if that is above 10, else 0"), FLAGS(OFF | SV_SETTING_DERIVED),
      DOC("A random 1..grace is added per process.")},
-    {SERVER_CHECKED(TASKS, task_tmpdir), PATH(230), IS_TEXT("/tmp"), LATER("tasks"),
-     DOC("Directory for payloads over 8 KiB when `task_ipc_mode` is a queue.")},
+    {SERVER(TASKS, task_tmpdir), PATH(TASK_TMPDIR_MOST), IS_TEXT("/tmp"), .check = sv_check_made_directory,
+     DOC("Directory for payloads over 8 KiB when `task_ipc_mode` is a queue. Made if it is not there.")},
     {SERVER(TASKS, task_enable_coroutine), BOOL(false),
      DOC("Task workers run an event loop, each task in its own coroutine.")},
     {SERVER(TASKS, task_object), .aliases = {"task_use_object"}, BOOL(false),

@@ -7,6 +7,7 @@
 
 #include "base/errors.h"
 #include "server/server.h"
+#include "server/settings_table.h"
 
 static bool has_callback(const srvlua_server *server, const struct srvlua_port *port, enum srvlua_event event) {
     return sv_port_callback(server, port->index, event)->function != NULL;
@@ -25,6 +26,8 @@ static int check_callbacks(srvlua_server *server, struct srvlua_status *status) 
     if (server->effective.task_worker_num && !server->callbacks[SRVLUA_ON_TASK].function)
         return sv_fail(status, SRVLUA_ERROR_SERVER_INVALID_CALLBACK, "task_worker_num is %lld: a 'task' callback is needed",
                        (long long)server->effective.task_worker_num);
+    if (server->effective.task_worker_num && server->effective.task_enable_coroutine && server->effective.task_ipc_mode != SV_TASK_WAY_RING)
+        return sv_fail(status, SRVLUA_ERROR_WRONG_OPERATION, "task_enable_coroutine needs task_ipc_mode 1: a task in a message queue is taken alone");
     return 0;
 }
 
@@ -173,6 +176,9 @@ static void fill_config(srvlua_server *server) {
                    .task_max_request_grace = settings->task_max_request_grace,
                    .task_coroutines = settings->task_enable_coroutine,
                    .max_coroutine = settings->max_coroutine,
+                   .task_way = (int)settings->task_ipc_mode,
+                   .message_queue_key = (int32_t)settings->message_queue_key,
+                   .task_tmpdir = settings->task_tmpdir ? settings->task_tmpdir : sv_setting_find("task_tmpdir")->text,
                    .spin_ns = settings->spin_limit * 1000,
                    .message_stash = settings->message_stash_size,
                    .reload_async = settings->reload_async,

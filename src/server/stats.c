@@ -43,7 +43,7 @@ static void put_tasks(struct list *list, const struct sv_runtime *rt) {
     }
     put(list, "tasking_num", busy);
     if (!rt->config.task_workers) return;
-    sv_jobs_count(&rt->jobs, &count, &bytes);
+    sv_tasks_count(rt, &count, &bytes);
     put(list, "task_idle_worker_num", rt->config.task_workers - busy);
     put(list, "task_queue_num", (int64_t)count);
     put(list, "task_queue_bytes", (int64_t)bytes);

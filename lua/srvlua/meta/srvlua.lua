@@ -6,6 +6,7 @@
 ---@field Server srvlua.ServerClass
 ---@field Timer srvlua.Timer
 ---@field Table srvlua.TableClass
+---@field Task srvlua.TaskModule
 ---@field Atomic srvlua.AtomicClass
 ---@field Lock srvlua.LockClass
 ---@field Process srvlua.ProcessClass
