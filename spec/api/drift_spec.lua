@@ -44,7 +44,9 @@ local APP = [[
   local functions = {}
   for name in pairs(srvlua.Process) do functions[#functions + 1] = name end
   emit('ProcessClass', functions)
-  for _, name in ipairs { 'dns', 'json', 'socket' } do
+  emit('Channel', methods(srvlua.Channel()))
+  emit('WaitGroup', methods(srvlua.WaitGroup()))
+  for _, name in ipairs { 'dns', 'json', 'socket', 'coroutine' } do
     local functions = {}
     for key, value in pairs(srvlua[name]) do
       if type(value) == 'function' then functions[#functions + 1] = key end
@@ -107,7 +109,7 @@ describe('the API', function()
     for class, file in pairs { Server = 'Server.lua', Port = 'Port.lua', ListenSocket = 'Port.lua',
       Connections = 'Port.lua', Timer = 'Timer.lua', Table = 'Table.lua', Atomic = 'Atomic.lua', Long = 'Atomic.lua',
       Lock = 'Lock.lua', dns = 'dns.lua', json = 'json.lua', Process = 'Process.lua', ProcessSocket = 'Process.lua',
-      ProcessClass = 'Process.lua' } do
+      ProcessClass = 'Process.lua', Channel = 'Channel.lua', WaitGroup = 'WaitGroup.lua', coroutine = 'coroutine.lua' } do
       assert.same(sorted(defined(file, class)), sorted(set_of(app:expect(class))), class)
     end
   end)
@@ -119,7 +121,8 @@ describe('the API', function()
     for name in text:gmatch '\n%-%-%-@field ([%w_]+)' do
       expected[name] = true
     end
-    for _, name in ipairs { 'Timer', 'Table', 'Task', 'Atomic', 'Lock', 'Process', 'dns', 'json', 'socket' } do
+    for _, name in ipairs { 'Timer', 'Table', 'Task', 'Atomic', 'Lock', 'Process', 'dns', 'json', 'socket', 'Channel',
+      'WaitGroup', 'coroutine' } do
       fields[name] = true -- loaded at its first use
     end
     assert.same(sorted(expected), sorted(fields))

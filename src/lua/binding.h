@@ -51,15 +51,25 @@ struct sv_lua {
     int64_t refused_at; /* second of the last log line about max_coroutine */
 
     /* coroutine.c */
+    bool can_suspend;                 /* the loop of this process turns while coroutines wait; not before the first callback */
     struct sv_lua_coroutine *current; /* running now, or NULL; the user's own coroutines do not count */
     struct sv_lua_coroutine *idle;    /* finished threads to be used again */
     int idle_count;
-    int live_count;
-    int64_t last_coroutine_id;
+    struct sv_lua_coroutine **by_id; /* buckets of the live ones */
+    int64_t bucket_count;            /* power of two, or 0 */
+    int live_count, peak_count;
+    int64_t last_coroutine_id, last_ticket;
     int depth; /* callbacks inside one another */
+    struct sv_lua_coroutine *abandoned;    /* nobody resumes them any more; kept, for who waits for them may still know them */
+    struct sv_lua_running *spare_records; /* thread.c */
+
+    /* script_loop.c */
+    bool is_turning;         /* own_loop is */
+    bool is_told_to_exit;    /* by Event.exit() */
+    int main_error_ref;      /* what the function of srvlua.run failed with; LUA_NOREF: it did not */
 
     /* stack.c; signal handlers look at these */
-    const struct sv_lua_running *running; /* the Lua threads that run, innermost first */
+    struct sv_lua_running *running;       /* the Lua threads that run, innermost first */
     lua_State *volatile walked;           /* the thread whose frames are being read */
     volatile bool is_searching;           /* machine code is being read */
     volatile pid_t copy_pid;              /* a copy of this process that looks at its stack */

@@ -90,12 +90,8 @@ static void forget_parent(lua_State *L, struct sv_lua *lua) {
     lua_rawseti(L, LUA_REGISTRYINDEX, lua->timers_ref);
     sv_lua_forget_signals(L, lua);
     lua->has_made_timer = false;
-    lua->current = NULL;
-    lua->running = NULL;
-    lua->depth = 0;
-    lua->live_count = 0;
-    lua->last_coroutine_id = 0;
-    lua->may_turn = false;
+    sv_lua_forget_coroutines(lua);
+    lua->may_turn = lua->is_turning = lua->is_told_to_exit = false;
     seed_random(L, lua);
     sv_lua_sockets_after_fork(lua);
 }
@@ -128,6 +124,8 @@ static int adopt_process(lua_State *L) {
     lua->uses_coroutines = is_switched_on(server, "enable_coroutine") &&
                            (lua->role == SRVLUA_ROLE_MASTER || lua->role == SRVLUA_ROLE_WORKER ||
                             (lua->role == SRVLUA_ROLE_TASK && is_switched_on(server, "task_enable_coroutine")));
+    lua->can_suspend = lua->role == SRVLUA_ROLE_MASTER || lua->role == SRVLUA_ROLE_WORKER ||
+                       (lua->role == SRVLUA_ROLE_TASK && lua->uses_coroutines);
 
     lua_rawgeti(L, LUA_REGISTRYINDEX, lua->server_ref);
     luaL_getmetafield(L, -1, "__index"); /* the table of fields */

@@ -42,6 +42,12 @@ static const struct {
     {"COMMAND_WORKER", 8},
     {"COMMAND_TASK_WORKER", 16},
     {"COMMAND_MANAGER", 32},
+    /* channels, events of descriptors */
+    {"CHANNEL_OK", 0},
+    {"CHANNEL_TIMEOUT", -1},
+    {"CHANNEL_CLOSED", -2},
+    {"EVENT_READ", 512},
+    {"EVENT_WRITE", 1024},
     /* dispatch_mode */
     {"DISPATCH_ROUND", 1},
     {"DISPATCH_FDMOD", 2},

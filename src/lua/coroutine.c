@@ -1,4 +1,4 @@
-/* coroutine.c: pooled coroutines, plain calls, srvlua.sleep; see coroutine.h. */
+/* coroutine.c: pooled coroutines, plain calls, suspending, srvlua.sleep; see coroutine.h. */
 #include "lua/coroutine.h"
 
 #include <math.h>
@@ -9,11 +9,12 @@
 #include <time.h>
 
 #include "lua/errors.h"
-#include "lua/stack.h"
+#include "lua/thread.h"
 #include "lua/values.h"
 #include "lua/waiting.h"
 
 #define IDLE_MAX 1024 /* threads kept for later; each is about 1 KiB */
+#define STACKS_MAX 10 /* shown of coroutines that are left behind */
 
 void sv_lua_coroutine_open(lua_State *L, struct sv_lua *lua) {
     lua_pushcfunction(L, sv_lua_describe_error);
@@ -24,13 +25,31 @@ void sv_lua_coroutine_open(lua_State *L, struct sv_lua *lua) {
     lua->xpcall_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-void sv_lua_coroutine_close(struct sv_lua *lua) {
-    while (lua->idle) {
-        struct sv_lua_coroutine *coroutine = lua->idle;
-        lua->idle = coroutine->next_idle;
+static void free_list(struct sv_lua_coroutine *coroutine) {
+    while (coroutine) {
+        struct sv_lua_coroutine *next = coroutine->next;
         free(coroutine);
+        coroutine = next;
     }
+}
+
+void sv_lua_coroutine_close(struct sv_lua *lua) {
+    int64_t i;
+
+    for (i = 0; i < lua->bucket_count; i++)
+        free_list(lua->by_id[i]);
+    free(lua->by_id);
+    lua->by_id = NULL;
+    lua->bucket_count = 0;
+    free_list(lua->idle);
+    free_list(lua->abandoned);
+    lua->idle = lua->abandoned = NULL;
     lua->idle_count = 0;
+}
+
+/* The server that this process belongs to, or NULL. */
+static srvlua_server *running_server(const struct sv_lua *lua) {
+    return lua->is_running && !lua->own_loop ? lua->server->server : NULL;
 }
 
 srvlua_loop *sv_lua_loop(const struct sv_lua *lua) {
@@ -40,16 +59,26 @@ srvlua_loop *sv_lua_loop(const struct sv_lua *lua) {
 }
 
 void sv_lua_log(const struct sv_lua *lua, enum srvlua_log_level level, const char *format, ...) {
-    char text[4096];
+    char short_text[512], *text = short_text;
     va_list arguments;
+    int length;
 
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    length = vsnprintf(short_text, sizeof short_text, format, arguments);
     va_end(arguments);
+    if (length >= (int)sizeof short_text && (text = malloc((size_t)length + 1))) {
+        va_start(arguments, format);
+        vsnprintf(text, (size_t)length + 1, format, arguments);
+        va_end(arguments);
+    }
+    if (!text)
+        text = short_text;
     if (lua->server)
         srvlua_log(lua->server->server, level, "%s", text);
     else
         fprintf(stderr, "%s\n", text);
+    if (text != short_text)
+        free(text);
 }
 
 /* ------------------------------------------------------------------------------------------------------- the pool */
@@ -57,34 +86,91 @@ void sv_lua_log(const struct sv_lua *lua, enum srvlua_log_level level, const cha
 static int make_thread(lua_State *L) {
     struct sv_lua_coroutine *coroutine = lua_touserdata(L, 1);
 
-    coroutine->L = lua_newthread(L);
+    coroutine->thread = lua_newthread(L);
     coroutine->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     return 0;
 }
 
-static struct sv_lua_coroutine *take_coroutine(struct sv_lua *lua) {
-    struct sv_lua_coroutine *coroutine = lua->idle;
+static struct sv_lua_coroutine **bucket_of(const struct sv_lua *lua, int64_t id) {
+    return &lua->by_id[id & (lua->bucket_count - 1)];
+}
 
+/* Without memory the buckets only stay crowded. */
+static void grow_buckets(struct sv_lua *lua) {
+    int64_t i, old_count = lua->bucket_count, count = old_count ? 2 * old_count : 64;
+    struct sv_lua_coroutine **old = lua->by_id, **buckets = calloc((size_t)count, sizeof(struct sv_lua_coroutine *));
+
+    if (!buckets)
+        return;
+    lua->by_id = buckets;
+    lua->bucket_count = count;
+    for (i = 0; i < old_count; i++) {
+        while (old[i]) {
+            struct sv_lua_coroutine *coroutine = old[i], **bucket = bucket_of(lua, coroutine->id);
+            old[i] = coroutine->next;
+            coroutine->next = *bucket;
+            *bucket = coroutine;
+        }
+    }
+    free(old);
+}
+
+struct sv_lua_coroutine *sv_lua_find_coroutine(const struct sv_lua *lua, int64_t id) {
+    struct sv_lua_coroutine *coroutine = lua->bucket_count ? *bucket_of(lua, id) : NULL;
+
+    while (coroutine && coroutine->id != id)
+        coroutine = coroutine->next;
+    return coroutine;
+}
+
+static struct sv_lua_coroutine *make_coroutine(struct sv_lua *lua) {
+    struct sv_lua_coroutine *coroutine = calloc(1, sizeof *coroutine);
+
+    if (!coroutine)
+        return NULL;
+    if (lua_cpcall(lua->L, make_thread, coroutine) != 0) {
+        lua_pop(lua->L, 1);
+        free(coroutine);
+        return NULL;
+    }
+    coroutine->lua = lua;
+    coroutine->context_ref = LUA_NOREF;
+    coroutine->innermost = &coroutine->own;
+    coroutine->own.L = coroutine->L = coroutine->thread;
+    coroutine->own.coroutine = coroutine;
+    return coroutine;
+}
+
+struct sv_lua_coroutine *sv_lua_new_coroutine(struct sv_lua *lua, const char *what) {
+    struct sv_lua_coroutine *coroutine = lua->idle, **bucket;
+    srvlua_server *server = running_server(lua);
+
+    if (lua->live_count >= lua->bucket_count)
+        grow_buckets(lua);
+    if (!lua->bucket_count)
+        return NULL;
     if (coroutine) {
-        lua->idle = coroutine->next_idle;
+        lua->idle = coroutine->next;
         lua->idle_count--;
     } else {
-        coroutine = calloc(1, sizeof *coroutine);
+        coroutine = make_coroutine(lua);
         if (!coroutine)
             return NULL;
-        if (lua_cpcall(lua->L, make_thread, coroutine) != 0) {
-            lua_pop(lua->L, 1);
-            free(coroutine);
-            return NULL;
-        }
-        coroutine->lua = lua;
     }
     coroutine->id = ++lua->last_coroutine_id;
+    coroutine->parent = -1;
+    coroutine->what = coroutine->own.what = what;
     coroutine->waits_in = NULL;
     coroutine->request = -1;
-    coroutine->has_suspended = false;
-    lua->live_count++;
-    srvlua_count_coroutines(lua->server->server, 1);
+    coroutine->has_suspended = coroutine->is_main = false;
+    coroutine->origin_line = 0;
+    bucket = bucket_of(lua, coroutine->id);
+    coroutine->next = *bucket;
+    *bucket = coroutine;
+    if (++lua->live_count > lua->peak_count)
+        lua->peak_count = lua->live_count;
+    if (server)
+        srvlua_count_coroutines(server, 1);
     return coroutine;
 }
 
@@ -96,16 +182,27 @@ static void drop_coroutine(struct sv_lua_coroutine *coroutine) {
 /* One whose function has ended goes back to the pool, one that failed is dropped. */
 static void leave_coroutine(struct sv_lua_coroutine *coroutine, bool is_sound) {
     struct sv_lua *lua = coroutine->lua;
+    struct sv_lua_coroutine **link = bucket_of(lua, coroutine->id);
+    srvlua_server *server = running_server(lua);
 
+    while (*link != coroutine)
+        link = &(*link)->next;
+    *link = coroutine->next;
     lua->live_count--;
-    srvlua_count_coroutines(lua->server->server, -1);
-    srvlua_end_request(lua->server->server, coroutine->request);
+    if (server) {
+        srvlua_count_coroutines(server, -1);
+        srvlua_end_request(server, coroutine->request);
+    }
+    if (coroutine->context_ref != LUA_NOREF) {
+        luaL_unref(lua->L, LUA_REGISTRYINDEX, coroutine->context_ref);
+        coroutine->context_ref = LUA_NOREF;
+    }
     if (!is_sound || lua->idle_count >= IDLE_MAX) {
         drop_coroutine(coroutine);
         return;
     }
-    lua_settop(coroutine->L, 0);
-    coroutine->next_idle = lua->idle;
+    lua_settop(coroutine->thread, 0);
+    coroutine->next = lua->idle;
     lua->idle = coroutine;
     lua->idle_count++;
 }
@@ -118,20 +215,37 @@ bool sv_lua_is_full(struct sv_lua *lua, const char *what) {
     clock_gettime(CLOCK_MONOTONIC, &now);
     if (now.tv_sec != lua->refused_at) {
         lua->refused_at = now.tv_sec;
-        srvlua_log(lua->server->server, SRVLUA_LOG_WARNING, "%s refused: max_coroutine (%d) is reached", what,
-                   lua->max_coroutine);
+        sv_lua_log(lua, SRVLUA_LOG_WARNING, "%s refused: max_coroutine (%d) is reached", what, lua->max_coroutine);
     }
     return true;
+}
+
+void sv_lua_forget_coroutines(struct sv_lua *lua) {
+    sv_lua_abandon_coroutines(lua, NULL);
+    lua->current = NULL;
+    lua->running = NULL;
+    lua->depth = 0;
+    lua->peak_count = 0;
+    lua->last_coroutine_id = 0;
 }
 
 /* --------------------------------------------------------------------------------------------------------- errors */
 
 /* Logs the error value on the top of lua->L, which is text by now or could not be made text; takes it away. */
-static void log_error(struct sv_lua *lua, const char *what) {
+static void log_error(struct sv_lua *lua, const char *what, const struct sv_lua_coroutine *started) {
     const char *text = lua_tostring(lua->L, -1);
 
     lua->error_count++;
-    srvlua_log(lua->server->server, SRVLUA_LOG_ERROR, "uncaught error in %s: %s", what, text ? text : "(no message)");
+    if (!text)
+        text = "(no message)";
+    if (!started || !started->origin_line)
+        sv_lua_log(lua, SRVLUA_LOG_ERROR, "uncaught error in %s: %s", what, text);
+    else if (started->parent < 0)
+        sv_lua_log(lua, SRVLUA_LOG_ERROR, "uncaught error in %s: %s\n\tstarted at %s:%d", what, text, started->origin,
+                   started->origin_line);
+    else
+        sv_lua_log(lua, SRVLUA_LOG_ERROR, "uncaught error in %s: %s\n\tstarted in coroutine %lld at %s:%d", what, text,
+                   (long long)started->parent, started->origin, started->origin_line);
     lua_pop(lua->L, 1);
 }
 
@@ -141,78 +255,147 @@ static void log_coroutine_error(struct sv_lua_coroutine *coroutine) {
 
     lua_checkstack(lua->L, 4);
     lua_rawgeti(lua->L, LUA_REGISTRYINDEX, lua->describe_ref);
-    lua_xmove(coroutine->L, lua->L, 1);
+    lua_xmove(coroutine->thread, lua->L, 1);
     lua_rawgeti(lua->L, LUA_REGISTRYINDEX, coroutine->ref);
     lua_pcall(lua->L, 2, 1, 0); /* text, or what went wrong with it */
-    log_error(lua, coroutine->what);
+    log_error(lua, coroutine->what, coroutine);
+}
+
+/* For who began it and will raise it again. */
+static void keep_error(struct sv_lua_coroutine *coroutine) {
+    struct sv_lua *lua = coroutine->lua;
+
+    lua_xmove(coroutine->thread, lua->L, 1);
+    lua->main_error_ref = luaL_ref(lua->L, LUA_REGISTRYINDEX);
+}
+
+static int return_failure(srvlua_loop *loop, int64_t timer_id, void *user_data) {
+    (void)loop;
+    (void)timer_id;
+    (void)user_data;
+    return 1;
+}
+
+void sv_lua_count_failure(struct sv_lua *lua) {
+    srvlua_loop *loop = sv_lua_loop(lua);
+
+    if (loop)
+        srvlua_defer(loop, return_failure, NULL);
 }
 
 /* -------------------------------------------------------------------------------------------------------- running */
 
-int sv_lua_resume(struct sv_lua_coroutine *coroutine, int count) {
+/* After coroutine.yield outside of the program's own coroutines: what it yields goes to who resumed it, `to`, or nowhere. */
+static int take_yielded(struct sv_lua_coroutine *coroutine, lua_State *to) {
+    int count = lua_gettop(coroutine->thread);
+
+    if (!to || !lua_checkstack(to, count + 1))
+        count = 0;
+    else
+        lua_xmove(coroutine->thread, to, count);
+    lua_settop(coroutine->thread, 0);
+    lua_pushlightuserdata(coroutine->thread, coroutine);
+    return count;
+}
+
+/* Runs it until it ends, suspends or fails. `to`: who gets what it returns or yields, or its error; NULL: nobody. Returns the number
+ * of these values, or -1 after an error. */
+static int run(struct sv_lua_coroutine *coroutine, int count, lua_State *to) {
     struct sv_lua *lua = coroutine->lua;
     struct sv_lua_coroutine *previous = lua->current;
-    struct sv_lua_running here = {coroutine->L, coroutine->what, lua->running, lua->running ? lua->running->depth : 0};
     int status;
 
+    coroutine->own.outer = lua->running;
+    coroutine->own.depth = lua->running ? lua->running->depth : 0;
     coroutine->waits_in = NULL;
     lua->current = coroutine;
-    lua->running = &here;
+    lua->running = coroutine->innermost;
     lua->depth++;
     status = lua_resume(coroutine->L, count);
+    if (coroutine->innermost != &coroutine->own)
+        status = sv_lua_thread_return(coroutine, status);
     lua->depth--;
-    lua->running = here.outer;
+    lua->running = coroutine->own.outer;
     lua->current = previous;
+    count = 0;
     if (status == 0) {
+        if (to && lua_checkstack(to, lua_gettop(coroutine->thread) + 1)) {
+            count = lua_gettop(coroutine->thread);
+            lua_xmove(coroutine->thread, to, count);
+        }
         leave_coroutine(coroutine, true);
-        return 0;
+        return count;
     }
     if (status == LUA_YIELD) {
-        if (coroutine->waits_in) {
-            if (!coroutine->has_suspended)
-                coroutine->request = srvlua_suspend_request(lua->server->server);
-            coroutine->has_suspended = true;
-            return 0;
-        }
-        lua_settop(coroutine->L, 0);
-        lua_pushliteral(coroutine->L, "coroutine.yield outside of the program's own coroutines is not supported yet");
+        srvlua_server *server = running_server(lua);
+        if (!coroutine->waits_in)
+            count = take_yielded(coroutine, to);
+        if (!coroutine->has_suspended && server)
+            coroutine->request = srvlua_suspend_request(server);
+        coroutine->has_suspended = true;
+        return count;
     }
-    log_coroutine_error(coroutine);
+    if (to) {
+        lua_pushvalue(coroutine->thread, -1);
+        lua_xmove(coroutine->thread, to, 1);
+    }
+    if (coroutine->is_main)
+        keep_error(coroutine);
+    else
+        log_coroutine_error(coroutine);
     leave_coroutine(coroutine, false);
-    return 1;
+    return -1;
+}
+
+int sv_lua_resume(struct sv_lua_coroutine *coroutine, int count) {
+    return !coroutine->is_abandoned && run(coroutine, count, NULL) < 0;
+}
+
+int sv_lua_resume_for(struct sv_lua_coroutine *coroutine, int count, lua_State *L) {
+    if (coroutine->is_abandoned) {
+        lua_pushliteral(L, "cannot resume dead coroutine");
+        return -1;
+    }
+    count = run(coroutine, count, L);
+    if (count < 0)
+        sv_lua_count_failure(coroutine->lua);
+    return count;
 }
 
 int sv_lua_run(struct sv_lua *lua, const char *what, sv_lua_push push, void *argument) {
-    struct sv_lua_coroutine *coroutine = take_coroutine(lua);
+    struct sv_lua_coroutine *coroutine = sv_lua_new_coroutine(lua, what);
     int count;
 
     if (!coroutine) {
-        srvlua_log(lua->server->server, SRVLUA_LOG_ERROR, "uncaught error in %s: not enough memory", what);
+        sv_lua_log(lua, SRVLUA_LOG_ERROR, "uncaught error in %s: not enough memory", what);
         return 1;
     }
-    coroutine->what = what;
     count = push(lua->L, argument); /* not there: a thread that does not run cannot be told that memory is short */
     if (count > LUA_MINSTACK)
-        lua_checkstack(coroutine->L, count);
-    lua_xmove(lua->L, coroutine->L, count);
-    return sv_lua_resume(coroutine, count - 1);
+        lua_checkstack(coroutine->thread, count);
+    lua_xmove(lua->L, coroutine->thread, count);
+    return run(coroutine, count - 1, NULL) < 0;
 }
 
 int sv_lua_call(struct sv_lua *lua, const char *what, sv_lua_push push, void *argument) {
     lua_State *L = lua->L;
-    struct sv_lua_running here = {L, what, lua->running, lua->running ? lua->running->depth : 0};
+    struct sv_lua_running here = {.L = L, .what = what, .outer = lua->running,
+                                  .depth = lua->running ? lua->running->depth : 0};
+    struct sv_lua_coroutine *previous = lua->current;
     int handler, status;
 
     lua_checkstack(L, LUA_MINSTACK);
     lua_rawgeti(L, LUA_REGISTRYINDEX, lua->describe_ref);
     handler = lua_gettop(L);
+    lua->current = NULL;
     lua->running = &here;
     lua->depth++;
     status = lua_pcall(L, push(L, argument) - 1, 0, handler);
     lua->depth--;
     lua->running = here.outer;
+    lua->current = previous;
     if (status != 0)
-        log_error(lua, what);
+        log_error(lua, what, NULL);
     lua_pop(L, 1);
     return status != 0;
 }
@@ -247,15 +430,16 @@ static void push_function_name(lua_State *L, const char *name_of_call) {
     lua_pushstring(L, name_of_call ? name_of_call : "a C function");
 }
 
-/* Raises, naming the C function that calls Lua below the running one; pcall and xpcall are none that hinder. */
-static void raise_cannot_suspend(lua_State *L, struct sv_lua *lua) {
+/* Raises, naming the C function that calls Lua below the running one of `thread`; pcall and xpcall are none that hinder. */
+static void raise_cannot_suspend(lua_State *L, struct sv_lua *lua, lua_State *thread) {
     lua_Debug frame;
     int level;
 
     lua_rawgeti(L, LUA_REGISTRYINDEX, lua->pcall_ref);
     lua_rawgeti(L, LUA_REGISTRYINDEX, lua->xpcall_ref);
-    for (level = 1; lua_getstack(L, level, &frame); level++) {
-        lua_getinfo(L, "Snf", &frame);
+    for (level = 1; lua_getstack(thread, level, &frame); level++) {
+        lua_getinfo(thread, "Snf", &frame);
+        lua_xmove(thread, L, 1);
         if (strcmp(frame.what, "C") == 0 && !lua_rawequal(L, -1, -2) && !lua_rawequal(L, -1, -3)) {
             push_function_name(L, frame.name);
             luaL_error(L, "cannot suspend here: inside %s", lua_tostring(L, -1));
@@ -265,26 +449,147 @@ static void raise_cannot_suspend(lua_State *L, struct sv_lua *lua) {
     luaL_error(L, "cannot suspend here: inside a C function");
 }
 
+/* The coroutine of ours that L belongs to, or NULL. *blocked: the innermost of its threads that cannot yield, or NULL. */
+static struct sv_lua_coroutine *find_coroutine(const struct sv_lua *lua, lua_State *L, lua_State **blocked) {
+    const struct sv_lua_running *running = lua->running;
+
+    *blocked = NULL;
+    if (!running || running->L != L)
+        return NULL; /* resumed by a function that we did not replace */
+    for (;; running = running->outer) {
+        if (!*blocked && !lua_isyieldable(running->L))
+            *blocked = running->L;
+        if (running->what)
+            return running->coroutine;
+        if (!running->outer || running->outer->L != running->resumer)
+            return NULL;
+    }
+}
+
 struct sv_lua_coroutine *sv_lua_suspendable(lua_State *L) {
     struct sv_lua *lua = sv_lua_of(L);
-    struct sv_lua_coroutine *coroutine = lua->current;
+    lua_State *blocked;
+    struct sv_lua_coroutine *coroutine = find_coroutine(lua, L, &blocked);
 
-    if (!coroutine || coroutine->L != L || !sv_lua_loop(lua))
+    if (!coroutine || !sv_lua_loop(lua))
         return NULL;
-    if (!lua_isyieldable(L))
-        raise_cannot_suspend(L, lua);
+    if (blocked)
+        raise_cannot_suspend(L, lua, blocked);
     return coroutine;
+}
+
+struct sv_lua_coroutine *sv_lua_suspendable_if_free(lua_State *L) {
+    struct sv_lua *lua = sv_lua_of(L);
+    lua_State *blocked;
+    struct sv_lua_coroutine *coroutine = find_coroutine(lua, L, &blocked);
+
+    return blocked || !sv_lua_loop(lua) ? NULL : coroutine;
 }
 
 int sv_lua_suspend_with(lua_State *L, struct sv_lua_coroutine *coroutine, const char *waits_in, int count) {
     coroutine->waits_in = waits_in;
+    coroutine->L = L;
+    coroutine->innermost = coroutine->lua->running;
     lua_settop(L, count);
-    return lua_yield(L, count);
+    lua_pushlightuserdata(L, coroutine);
+    return lua_yield(L, count + 1);
 }
 
 int sv_lua_suspend(lua_State *L, struct sv_lua_coroutine *coroutine, const char *waits_in) {
     return sv_lua_suspend_with(L, coroutine, waits_in, 0);
 }
+
+/* ------------------------------------------------------------------------------------------------- what is suspended */
+
+void sv_lua_push_stack(lua_State *L, const struct sv_lua_coroutine *coroutine) {
+    const struct sv_lua_running *running = coroutine->innermost;
+
+    for (;; running = running->outer) {
+        luaL_traceback(L, running->L, NULL, 0); /* "stack traceback:" and lines */
+        luaL_gsub(L, lua_tostring(L, -1), "stack traceback:\n", "");
+        lua_remove(L, -2);
+        lua_concat(L, 2);
+        if (running == &coroutine->own)
+            return;
+        lua_pushliteral(L, "\n\t(resumed by)\n");
+        lua_concat(L, 2);
+    }
+}
+
+static int by_value(const void *one, const void *other) {
+    int64_t a = *(const int64_t *)one, b = *(const int64_t *)other;
+
+    return (a > b) - (a < b);
+}
+
+void sv_lua_list_coroutines(const struct sv_lua *lua, int64_t *ids) {
+    const struct sv_lua_coroutine *coroutine;
+    int64_t i, count = 0;
+
+    for (i = 0; i < lua->bucket_count; i++)
+        for (coroutine = lua->by_id[i]; coroutine; coroutine = coroutine->next)
+            ids[count++] = coroutine->id;
+    qsort(ids, (size_t)count, sizeof *ids, by_value);
+}
+
+/* (binding, what ends): logs the warning. */
+static int describe_suspended(lua_State *L) {
+    struct sv_lua *lua = lua_touserdata(L, 1);
+    int64_t *ids = lua_newuserdata(L, (size_t)lua->live_count * sizeof *ids);
+    int i;
+
+    sv_lua_list_coroutines(lua, ids);
+    lua_pushliteral(L, "");
+    for (i = 0; i < lua->live_count && i < STACKS_MAX; i++) {
+        const struct sv_lua_coroutine *coroutine = sv_lua_find_coroutine(lua, ids[i]);
+        lua_pushfstring(L, "\n\tcoroutine %f waits in %s\n", (double)ids[i],
+                        coroutine->waits_in ? coroutine->waits_in : "coroutine.yield");
+        lua_concat(L, 2);
+        sv_lua_push_stack(L, coroutine);
+    }
+    if (lua->live_count > STACKS_MAX) {
+        lua_pushfstring(L, "\n\tand %d more", lua->live_count - STACKS_MAX);
+        lua_concat(L, 2);
+    }
+    sv_lua_log(lua, SRVLUA_LOG_WARNING, "%s ends while coroutines (%d) are suspended, which nothing can resume any more:%s",
+               (const char *)lua_touserdata(L, 2), lua->live_count, lua_tostring(L, -1));
+    return 0;
+}
+
+/* sv_lua_push for describe_suspended(). */
+struct warning {
+    struct sv_lua *lua;
+    const char *what;
+};
+
+static int push_warning(lua_State *L, void *argument) {
+    const struct warning *warning = argument;
+
+    lua_pushcfunction(L, describe_suspended);
+    lua_pushlightuserdata(L, warning->lua);
+    lua_pushlightuserdata(L, (void *)warning->what);
+    return 3;
+}
+
+void sv_lua_abandon_coroutines(struct sv_lua *lua, const char *warn_of) {
+    struct warning warning = {lua, warn_of};
+    int64_t i;
+
+    if (warn_of && lua->live_count > 0)
+        sv_lua_call(lua, warn_of, push_warning, &warning);
+    for (i = 0; i < lua->bucket_count; i++) {
+        while (lua->by_id[i]) {
+            struct sv_lua_coroutine *coroutine = lua->by_id[i];
+            lua->by_id[i] = coroutine->next;
+            coroutine->next = lua->abandoned;
+            coroutine->is_abandoned = true;
+            lua->abandoned = coroutine;
+        }
+    }
+    lua->live_count = 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ sleep */
 
 static int wake_sleeper(srvlua_loop *loop, int64_t timer_id, void *user_data) {
     struct sv_lua_coroutine *coroutine = user_data;

@@ -7,19 +7,21 @@
 #include "lua/connections.h"
 #include "lua/constants.h"
 #include "lua/coroutine.h"
+#include "lua/coroutine_module.h"
 #include "lua/dns.h"
 #include "lua/errors.h"
 #include "lua/lock.h"
 #include "lua/port.h"
 #include "lua/process.h"
 #include "lua/serialise.h"
+#include "lua/script_loop.h"
 #include "lua/server.h"
 #include "lua/socket.h"
-#include "lua/stack.h"
 #include "lua/system.h"
 #include "lua/table.h"
 #include "lua/task_form.h"
 #include "lua/task.h"
+#include "lua/thread.h"
 #include "lua/timer.h"
 
 SRVLUA_API int luaopen_srvlua_core(lua_State *L);
@@ -91,6 +93,7 @@ static int state_gc(lua_State *L) {
     sv_lua_sockets_close(lua_touserdata(L, 1));
     sv_lua_dns_close(lua_touserdata(L, 1));
     sv_lua_coroutine_close(lua_touserdata(L, 1));
+    sv_lua_thread_close(lua_touserdata(L, 1));
     return 0;
 }
 
@@ -99,11 +102,14 @@ static struct sv_lua *new_state(lua_State *L) {
     struct sv_lua *lua = lua_newuserdata(L, sizeof *lua);
 
     memset(lua, 0, sizeof *lua);
+    lua_pushthread(L); /* to outlive who loads the module */
+    luaL_ref(L, LUA_REGISTRYINDEX);
     lua->L = L;
     lua->role = SRVLUA_ROLE_BEFORE;
     lua->server_ref = LUA_NOREF;
     lua->sockets_ref = LUA_NOREF;
     lua->loaded_modules_ref = LUA_NOREF;
+    lua->main_error_ref = LUA_NOREF;
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, state_gc);
     lua_setfield(L, -2, "__gc");
@@ -117,7 +123,7 @@ static struct sv_lua *new_state(lua_State *L) {
     lua->random_seed_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_pop(L, 1);
     sv_lua_coroutine_open(L, lua);
-    sv_lua_stack_open(L, lua);
+    sv_lua_thread_open(L, lua);
     sv_lua_serialise_open(L, lua);
     sv_lua_task_open(L, lua);
     sv_lua_connections_open(L, lua);
@@ -132,10 +138,12 @@ static struct sv_lua *new_state(lua_State *L) {
     return lua;
 }
 
-/* -> table: Server, Timer, Table, Atomic, Lock, dns, constants, version, version_id and the functions of runtime.md 1 and 9 */
+/* -> table: Server, Timer, Table, Atomic, Lock, coroutine, dns, constants, version, version_id and the functions of runtime.md 1 and 9 */
 int luaopen_srvlua_core(lua_State *L) {
     static const struct sv_lua_function functions[] = {
         SV_LUA_FUNCTION("sleep", sv_lua_sleep),
+        SV_LUA_FUNCTION("go", sv_lua_go),
+        SV_LUA_FUNCTION("run", sv_lua_run_script),
         SV_LUA_END,
     };
     struct sv_lua *lua;
@@ -159,6 +167,8 @@ int luaopen_srvlua_core(lua_State *L) {
     lua_setfield(L, -2, "Atomic");
     sv_lua_push_lock_class(L, lua);
     lua_setfield(L, -2, "Lock");
+    sv_lua_push_coroutine_module(L, lua);
+    lua_setfield(L, -2, "coroutine");
     sv_lua_push_dns_module(L, lua);
     lua_setfield(L, -2, "dns");
     sv_lua_push_process_class(L, lua);

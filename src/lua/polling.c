@@ -62,7 +62,7 @@ int sv_lua_poll(lua_State *L, struct sv_lua_coroutine *coroutine, const struct s
 
     if (waiter) {
         *waiter = (struct waiter){.poll = *poll, .coroutine = coroutine, .end = timeout < 0 ? -1 : now() + timeout};
-        id = srvlua_timer_add(srvlua_get_loop(coroutine->lua->server->server), PERIOD_MS, 1, look, waiter, release);
+        id = srvlua_timer_add(sv_lua_loop(coroutine->lua), PERIOD_MS, 1, look, waiter, release);
     }
     if (id < 0) {
         if (poll->leave)

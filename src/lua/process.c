@@ -14,6 +14,7 @@
 #include "lua/coroutine.h"
 #include "lua/errors.h"
 #include "lua/process_object.h"
+#include "lua/script_loop.h"
 #include "lua/values.h"
 
 #define EXIT_ERROR 255 /* after an uncaught error (events.md 15) */
@@ -51,16 +52,20 @@ static int run_function(struct sv_lua_process *self) {
     int failed;
 
     lua->error_count = 0;
-    lua->uses_coroutines = self->uses_coroutines;
+    lua->uses_coroutines = lua->can_suspend = self->uses_coroutines;
     lua->may_turn = !self->uses_coroutines;
     if (self->uses_coroutines)
         failed = sv_lua_run(lua, "process function", push_function, self);
     else
         failed = sv_lua_call(lua, "process function", push_function, self);
     lua->may_turn = false;
+    lua->can_suspend = true;
     while (!failed && lua->error_count == 0 && srvlua_loop_pending(loop) > 0)
         srvlua_loop_turn(loop, -1);
-    return failed || lua->error_count > 0 ? EXIT_ERROR : 0;
+    if (failed || lua->error_count > 0)
+        return EXIT_ERROR;
+    sv_lua_end_coroutines(lua, "the process");
+    return 0;
 }
 
 /* The object, which is on the top of the stack and goes, is about this process. 0 or -errno. */

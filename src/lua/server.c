@@ -161,6 +161,9 @@ static int server_start(lua_State *L, struct sv_lua_server *self) {
         return check_and_exit(L, self);
     if (lua->is_running)
         return sv_lua_fail_server(L, self, SRVLUA_ERROR_WRONG_OPERATION, "a server runs in this process already");
+    if (lua->own_loop)
+        return sv_lua_fail_server(L, self, SRVLUA_ERROR_WRONG_OPERATION,
+                                  "this process has a loop already, of srvlua.run or srvlua.Event");
     remember_modules(L, lua);
     sv_lua_hold_callbacks(L, self);
     lua_pushvalue(L, 1);
@@ -172,8 +175,9 @@ static int server_start(lua_State *L, struct sv_lua_server *self) {
     status = lua_cpcall(L, run_server, &call);
     if (status != 0)
         end_child(self, lua_tostring(L, -1));
+    sv_lua_forget_coroutines(lua);
     lua->is_running = false;
-    lua->uses_coroutines = false;
+    lua->uses_coroutines = lua->can_suspend = false;
     self->has_returned = true;
     luaL_unref(L, LUA_REGISTRYINDEX, lua->server_ref);
     sv_lua_release_callbacks(L, self);
@@ -341,9 +345,7 @@ static int send_again(void *user_data, int code) {
 static struct sv_lua_coroutine *wait_to_send(lua_State *L, struct sv_lua_server *self, int64_t fd) {
     struct sv_lua_coroutine *coroutine;
 
-    if (!self->lua->current || self->lua->current->L != L || !lua_isyieldable(L))
-        return NULL; /* nothing there to suspend: the send fails */
-    coroutine = sv_lua_suspendable(L);
+    coroutine = sv_lua_suspendable_if_free(L); /* with nothing there to suspend the send fails */
     if (!coroutine || srvlua_wait_for_output(self->server, fd, send_again, coroutine, NULL) != 0)
         return NULL;
     return coroutine;

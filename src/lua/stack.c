@@ -9,104 +9,14 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "lua/errors.h"
 
 #define FIRST_LEVELS 12 /* of a deep stack, as luaL_traceback has it */
 #define LAST_LEVELS 10
 #define THREADS_MAX 8
-#define NESTED_MAX 5000 /* coroutines of the program inside one another; each takes some 400 bytes of the C stack */
 #define TEXT_MAX 8000
 #define PAGE_SIZE 4096
 #define REACH (1 << 20)    /* exits lie near the code that uses them */
 #define COPY_WAIT_MS 150   /* a copy of the process takes some milliseconds */
-
-/* ------------------------------------------------------------------------------------------ the chain of coroutines */
-
-static bool can_resume(lua_State *thread) {
-    lua_Debug frame;
-    int status = lua_status(thread);
-
-    return status == LUA_YIELD || (status == 0 && lua_gettop(thread) > 0 && !lua_getstack(thread, 0, &frame));
-}
-
-/* Moves the error value to L. */
-static int fail_to_resume(lua_State *L, lua_State *thread) {
-    lua_Debug frame;
-    bool is_running = lua_status(thread) == 0 && lua_getstack(thread, 0, &frame);
-
-    lua_pushstring(L, is_running ? "cannot resume running coroutine" : "cannot resume dead coroutine");
-    return -1;
-}
-
-/* Resumes a coroutine with the `count` values on the top of L. Returns the number of its results, which are on the top of
- * L then, or -1 and there is an error value. */
-static int run_thread(lua_State *L, lua_State *thread, int count) {
-    struct sv_lua *lua = sv_lua_of(L);
-    struct sv_lua_running here = {thread, NULL, lua->running, lua->running ? lua->running->depth + 1 : 1};
-    int status;
-
-    if (!can_resume(thread))
-        return fail_to_resume(L, thread);
-    if (here.depth > NESTED_MAX)
-        return luaL_error(L, "C stack overflow");
-    if (!lua_checkstack(thread, count))
-        return luaL_error(L, "too many arguments to resume");
-    lua_xmove(L, thread, count);
-    lua->running = &here;
-    status = lua_resume(thread, count);
-    lua->running = here.outer;
-    if (status > LUA_YIELD) {
-        lua_xmove(thread, L, 1);
-        return -1;
-    }
-    count = lua_gettop(thread);
-    if (!lua_checkstack(L, count + 1)) {
-        lua_settop(thread, 0);
-        return luaL_error(L, "too many results to resume");
-    }
-    lua_xmove(thread, L, count);
-    return count;
-}
-
-/* coroutine.resume(co, ...) -> true, ... | false, error */
-static int coroutine_resume(lua_State *L) {
-    lua_State *thread = lua_tothread(L, 1);
-    int count;
-
-    luaL_argcheck(L, thread, 1, "coroutine expected");
-    count = run_thread(L, thread, lua_gettop(L) - 1);
-    lua_pushboolean(L, count >= 0);
-    lua_replace(L, 1); /* where the coroutine was */
-    return count >= 0 ? count + 1 : 2;
-}
-
-/* What coroutine.wrap returns; upvalue 3: the coroutine. */
-static int run_wrapped(lua_State *L) {
-    int count = run_thread(L, lua_tothread(L, lua_upvalueindex(3)), lua_gettop(L));
-
-    if (count >= 0)
-        return count;
-    if (lua_type(L, -1) == LUA_TSTRING) {
-        luaL_where(L, 1);
-        lua_insert(L, -2);
-        lua_concat(L, 2);
-    }
-    return lua_error(L);
-}
-
-/* coroutine.wrap(function) -> function */
-static int coroutine_wrap(lua_State *L) {
-    lua_State *thread;
-
-    luaL_checktype(L, 1, LUA_TFUNCTION);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_pushvalue(L, lua_upvalueindex(2));
-    thread = lua_newthread(L);
-    lua_pushvalue(L, 1);
-    lua_xmove(L, thread, 1);
-    lua_pushcclosure(L, run_wrapped, 3);
-    return 1;
-}
 
 /* ----------------------------------------------------------------------------------------------------- the text */
 
@@ -370,17 +280,4 @@ size_t sv_lua_write_stack(void *user_data, char *text, size_t size, const void *
         return strnlen(text, size);
     memset(text, 0, size);
     return write_threads(lua, NULL, text, size);
-}
-
-void sv_lua_stack_open(lua_State *L, struct sv_lua *lua) {
-    static const struct sv_lua_function functions[] = {
-        SV_LUA_FUNCTION("resume", coroutine_resume),
-        SV_LUA_FUNCTION("wrap", coroutine_wrap),
-        SV_LUA_END,
-    };
-
-    lua_getglobal(L, "coroutine");
-    if (lua_istable(L, -1))
-        sv_lua_register(L, lua, functions);
-    lua_pop(L, 1);
 }

@@ -1,7 +1,7 @@
 /* stack.h: which Lua code is running, told while it runs: for callbacks that do not end and for crashes.
  *
  * The binding knows the Lua threads that run: its own coroutines and plain calls say so (sv_lua_running), and so do the
- * program's, because coroutine.resume and coroutine.wrap are replaced by functions that do the same and keep the chain.
+ * program's (thread.h).
  * In a signal handler the frames of these threads are read as they lie there. That is right where the code is inside a C
  * function; otherwise the interpreter or the compiled code has the position and the newest frames in registers. So:
  *   - interpreter: a count hook is set, which fires at the next instruction and writes the stack at leisure;
@@ -16,15 +16,14 @@
 
 #include "lua/binding.h"
 
-struct sv_lua_running { /* lives on the C stack of who runs the thread */
+struct sv_lua_running { /* belongs to who runs the thread; those of the program's coroutines: thread.c */
     lua_State *L;
     const char *what; /* what our own run, for messages: "receive callback"; NULL: a coroutine of the program */
-    const struct sv_lua_running *outer;
-    int depth; /* of coroutines of the program inside one another */
+    struct sv_lua_coroutine *coroutine; /* ours, if it is the thread of one */
+    struct sv_lua_running *outer;
+    lua_State *resumer; /* of a coroutine of the program: the thread that resumed it */
+    int depth;          /* of coroutines of the program inside one another */
 };
-
-/* Replaces the two functions in the state. Leaves the stack as it was. */
-void sv_lua_stack_open(lua_State *L, struct sv_lua *lua);
 
 /* srvlua_stack_writer; user_data: the binding. */
 size_t sv_lua_write_stack(void *user_data, char *text, size_t size, const void *interrupted);

@@ -20,10 +20,6 @@ static int fail(lua_State *L, struct sv_lua_server *self, int code, const char *
     return self ? sv_lua_fail_server(L, self, code, message) : sv_lua_fail_with(L, code, message);
 }
 
-static srvlua_loop *find_loop(const struct sv_lua *lua) {
-    return lua->is_running ? srvlua_get_loop(lua->server->server) : NULL;
-}
-
 /* Pushes what the table of the user's timers has for an id: light userdata or nil. */
 static void push_timer(lua_State *L, const struct sv_lua *lua, int64_t id) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, lua->timers_ref);
@@ -116,11 +112,11 @@ static int add_timer(lua_State *L, struct sv_lua *lua, struct sv_lua_server *sel
     double ms = sv_lua_check_number(L, first);
     struct timer template = {.lua = lua, .is_repeating = is_repeating};
     struct timer *timer;
-    srvlua_loop *loop = find_loop(lua);
+    srvlua_loop *loop = sv_lua_loop(lua);
 
     sv_lua_check_callable(L, first + 1);
     if (!loop)
-        return fail(L, self, SRVLUA_ERROR_WRONG_OPERATION, "timers need the loop of a running server");
+        return fail(L, self, SRVLUA_ERROR_WRONG_OPERATION, "timers need a loop: of a running server or srvlua.run");
     if (!(ms >= 1))
         return fail(L, self, SRVLUA_ERROR_INVALID_PARAMS, "a timer takes 1 millisecond or more");
     take_callback(L, first + 1, &template);
@@ -147,10 +143,10 @@ static int add_timer(lua_State *L, struct sv_lua *lua, struct sv_lua_server *sel
 
 static int clear_timer(lua_State *L, struct sv_lua *lua, struct sv_lua_server *self, int argument) {
     int64_t id = sv_lua_check_integer(L, argument);
-    srvlua_loop *loop = find_loop(lua);
+    srvlua_loop *loop = sv_lua_loop(lua);
 
     if (!loop)
-        return fail(L, self, SRVLUA_ERROR_WRONG_OPERATION, "timers need the loop of a running server");
+        return fail(L, self, SRVLUA_ERROR_WRONG_OPERATION, "timers need a loop: of a running server or srvlua.run");
     if (!is_users_timer(L, lua, id) || srvlua_timer_clear(loop, id) < 0)
         return fail(L, self, SRVLUA_ERROR_INVALID_PARAMS, "no such timer in this process");
     lua_pushboolean(L, 1);
@@ -199,7 +195,7 @@ int sv_lua_server_clear_timer(lua_State *L, struct sv_lua_server *self) { return
 
 /* server:defer(fn) -> true */
 int sv_lua_server_defer(lua_State *L, struct sv_lua_server *self) {
-    srvlua_loop *loop = find_loop(self->lua);
+    srvlua_loop *loop = sv_lua_loop(self->lua);
     struct deferred *deferred;
     int result;
 
@@ -236,7 +232,7 @@ static int timer_clear(lua_State *L) { return clear_timer(L, sv_lua_of(L), NULL,
 /* Timer.clearAll() -> true */
 static int timer_clear_all(lua_State *L) {
     struct sv_lua *lua = sv_lua_of(L);
-    srvlua_loop *loop = find_loop(lua);
+    srvlua_loop *loop = sv_lua_loop(lua);
 
     if (!loop || !lua->has_made_timer)
         return fail(L, NULL, loop ? SRVLUA_ERROR_INVALID_PARAMS : SRVLUA_ERROR_WRONG_OPERATION,
@@ -252,7 +248,7 @@ static int timer_clear_all(lua_State *L) {
 static int timer_exists(lua_State *L) {
     struct sv_lua *lua = sv_lua_of(L);
     int64_t id = sv_lua_check_integer(L, 1);
-    srvlua_loop *loop = find_loop(lua);
+    srvlua_loop *loop = sv_lua_loop(lua);
     struct srvlua_timer_info info;
 
     lua_pushboolean(L, loop && is_users_timer(L, lua, id) && srvlua_timer_get_info(loop, id, &info) && !info.removed);
@@ -262,7 +258,7 @@ static int timer_exists(lua_State *L) {
 /* Timer.info(id) -> table | nil */
 static int timer_info(lua_State *L) {
     int64_t id = sv_lua_check_integer(L, 1);
-    srvlua_loop *loop = find_loop(sv_lua_of(L));
+    srvlua_loop *loop = sv_lua_loop(sv_lua_of(L));
     struct srvlua_timer_info info;
 
     if (!loop || !srvlua_timer_get_info(loop, id, &info)) {
@@ -286,7 +282,7 @@ static int timer_info(lua_State *L) {
 /* Timer.list() -> ids, ascending */
 static int timer_list(lua_State *L) {
     struct sv_lua *lua = sv_lua_of(L);
-    srvlua_loop *loop = find_loop(lua);
+    srvlua_loop *loop = sv_lua_loop(lua);
     int64_t none;
     size_t i, count = loop ? srvlua_timer_list(loop, &none, 0) : 0;
     int64_t *ids = lua_newuserdata(L, (count + 1) * sizeof *ids);
@@ -306,7 +302,7 @@ static int timer_list(lua_State *L) {
 
 /* Timer.stats() -> { initialized =, num =, round = } */
 static int timer_stats(lua_State *L) {
-    srvlua_loop *loop = find_loop(sv_lua_of(L));
+    srvlua_loop *loop = sv_lua_loop(sv_lua_of(L));
     struct srvlua_timer_stats stats = {0, 0, 0};
 
     if (loop)

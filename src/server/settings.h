@@ -113,6 +113,7 @@ struct sv_server_settings {
     /* 1.7 coroutines */
     bool enable_coroutine;
     int64_t max_coroutine; /* derived, >= 1 then */
+    bool enable_deadlock_check;
     double socket_connect_timeout, socket_read_timeout, socket_write_timeout, socket_timeout; /* 0 = no limit */
     double socket_dns_timeout, dns_cache_expire; /* 0 = no limit, no cache */
     char *dns_server;

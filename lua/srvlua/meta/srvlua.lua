@@ -10,6 +10,9 @@
 ---@field Atomic srvlua.AtomicClass
 ---@field Lock srvlua.LockClass
 ---@field Process srvlua.ProcessClass
+---@field Channel srvlua.ChannelClass
+---@field WaitGroup srvlua.WaitGroupClass
+---@field coroutine srvlua.coroutine
 ---@field dns srvlua.dns
 ---@field json srvlua.json
 ---@field socket srvlua.socket
@@ -39,6 +42,11 @@
 ---@field COMMAND_WORKER integer
 ---@field COMMAND_TASK_WORKER integer
 ---@field COMMAND_MANAGER integer
+---@field CHANNEL_OK integer
+---@field CHANNEL_TIMEOUT integer
+---@field CHANNEL_CLOSED integer
+---@field EVENT_READ integer
+---@field EVENT_WRITE integer
 ---@field DISPATCH_ROUND integer
 ---@field DISPATCH_FDMOD integer
 ---@field DISPATCH_IDLE_WORKER integer
@@ -254,6 +262,20 @@ local srvlua = {}
 ---@param seconds number from 0 on; 0 = once round the loop
 ---@return true
 function srvlua.sleep(seconds) end
+
+--- Runs `fn(...)` in a new coroutine at once, until it first suspends or ends. (Beyond 100 calls inside one another it starts in the
+--- next turn of the loop.) An error in it that nobody catches is logged and counted; the process goes on.
+---@param fn fun(...)
+---@param ... any arguments of fn, nils included
+---@return integer|false id, string? message, integer? code  506: max_coroutine is reached; 509: no loop in this process
+function srvlua.go(fn, ...) end
+
+--- For scripts without a server: makes a loop, runs `fn(...)` in a coroutine and returns when nothing is left to do. Raises again what
+--- fn failed with. Coroutines, timers, channels and sockets work in it as in a worker.
+---@param fn fun(...)
+---@param ... any arguments of fn
+---@return boolean ok, string? message, integer? code  509: inside a server or another run
+function srvlua.run(fn, ...) end
 
 --- Id of this process.
 ---@return integer
