@@ -1,4 +1,4 @@
---- Coroutines that wait for something of this process, first come, first served: what Channel and WaitGroup have in common.
+--- Coroutines that wait for something of this process, first come, first served: what Channel and WaitGroup share.
 -- A waiter is { id =, ticket =, value = } (src/lua/coroutine_module.c) and a link of a list that both ends can leave.
 
 local core = require('srvlua.core').coroutine

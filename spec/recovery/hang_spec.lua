@@ -163,7 +163,8 @@ describe('a callback that does not end', function()
           assert_lines({ "@10: in function 'through'", '@26: in function <@24>', '(resumed by)' }, { unpack(lines, 2) })
           local text = table.concat(lines, '\n')
           assert.is_truthy(text:find("(resumed by)\n[C]: in function 'resume'\n@29: in function <@23>", 1, true), text)
-          assert.is_truthy(text:find("(resumed by)\n[C]: in function 'resume'\ncoroutine.wrap:3: in function 'outer'\n@32: in function ", 1, true), text)
+          assert.is_truthy(text:find("(resumed by)\n[C]: in function 'resume'\n" ..
+            "coroutine.wrap:3: in function 'outer'\n@32: in function ", 1, true), text)
           support.cleanup()
         end
       end)

@@ -1,12 +1,13 @@
 ---@meta
 
---- The class of channels (`require 'srvlua.Channel'`): `srvlua.Channel([capacity])`, an integer from 1 on, which is the default.
+--- The class of channels (`require 'srvlua.Channel'`): `srvlua.Channel([capacity])`, an integer from 1 on, which is the
+--- default.
 ---@class srvlua.ChannelClass
 ---@overload fun(capacity?: integer): srvlua.Channel
 
---- Values handed from coroutine to coroutine of one process, first in, first out; so are those who wait, too. What need not wait works
---- outside of coroutines as well. Failures: `false, message, code`: -1 (CHANNEL_TIMEOUT), -2 (CHANNEL_CLOSED), 10001: it would have
---- to wait outside of coroutines.
+--- Values handed from coroutine to coroutine of one process, first in, first out; so are those who wait, too. What need
+--- not wait works outside of coroutines as well. Failures: `false, message, code`: -1 (CHANNEL_TIMEOUT), -2
+--- (CHANNEL_CLOSED), 10001: it would have to wait outside of coroutines.
 ---@class srvlua.Channel
 ---@field capacity integer
 ---@field errCode integer code of the last call that failed, 0 after a good one

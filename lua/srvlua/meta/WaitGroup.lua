@@ -20,7 +20,7 @@ function WaitGroup:count() end
 
 --- Waits until the count is 0.
 ---@param timeout? number seconds, negative: for ever; -1
----@return boolean ok, string? message, integer? code  110: not in time; 10001: it would have to wait outside of coroutines
+---@return boolean ok, string? message, integer? code  110: not in time; 10001: outside of coroutines
 function WaitGroup:wait(timeout) end
 
 return WaitGroup

@@ -1,7 +1,7 @@
 ---@meta
 
---- Coroutines of this process (`require 'srvlua.coroutine'`): those that callbacks, timers and `srvlua.go` run in, not the program's
---- own ones. Ids count from 1 and are not used twice.
+--- Coroutines of this process (`require 'srvlua.coroutine'`): those that callbacks, timers and `srvlua.go` run in, not
+--- the program's own ones. Ids count from 1 and are not used twice.
 ---@class srvlua.coroutine
 local coroutine = {}
 

@@ -263,15 +263,15 @@ local srvlua = {}
 ---@return true
 function srvlua.sleep(seconds) end
 
---- Runs `fn(...)` in a new coroutine at once, until it first suspends or ends. (Beyond 100 calls inside one another it starts in the
---- next turn of the loop.) An error in it that nobody catches is logged and counted; the process goes on.
+--- Runs `fn(...)` in a new coroutine at once, until it first suspends or ends. (Beyond 100 calls inside one another it
+--- starts in the next turn of the loop.) An error in it that nobody catches is logged and counted; the process goes on.
 ---@param fn fun(...)
 ---@param ... any arguments of fn, nils included
 ---@return integer|false id, string? message, integer? code  506: max_coroutine is reached; 509: no loop in this process
 function srvlua.go(fn, ...) end
 
---- For scripts without a server: makes a loop, runs `fn(...)` in a coroutine and returns when nothing is left to do. Raises again what
---- fn failed with. Coroutines, timers, channels and sockets work in it as in a worker.
+--- For scripts without a server: makes a loop, runs `fn(...)` in a coroutine and returns when nothing is left to do.
+--- Raises again what fn failed with. Coroutines, timers, channels and sockets work in it as in a worker.
 ---@param fn fun(...)
 ---@param ... any arguments of fn
 ---@return boolean ok, string? message, integer? code  509: inside a server or another run
