@@ -444,7 +444,8 @@ struct srvlua_task_options {
  * -2002: could not be delivered; -11: see may_wait. Event worker; master, manager and user processes one-way, without callback. */
 SRVLUA_API int64_t srvlua_task(srvlua_server *server, const void *data, size_t length, const struct srvlua_task_options *options,
                                struct srvlua_status *status);
-/* After -11: asks to be called back once, with code 0, when it is worth trying again, or 9003 when the process leaves. Event worker. */
+/* After -11: asks to be called back once, with code 0, when it is worth trying again (never, if the process ends before). Event
+ * worker. */
 SRVLUA_API int srvlua_wait_for_task_room(srvlua_server *server, int dst, srvlua_output_callback callback, void *user_data,
                                          struct srvlua_status *status);
 /* Nobody waits for that task's result any more: its callback is not called, the result is logged as expired. Event worker. */

@@ -144,6 +144,7 @@ struct sv_worker { /* of the calling process, if it is a worker */
     uint64_t *closing;            /* sessions whose close callback is running, innermost last */
     size_t closing_count, closing_capacity;
     struct sv_stashed *stash_first, *stash_last;
+    size_t stash_bytes;
     int exit_code;
 };
 

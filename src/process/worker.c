@@ -300,6 +300,7 @@ void sv_worker_stash(struct sv_runtime *rt, const struct sv_message *message) {
     else
         worker->stash_first = later;
     worker->stash_last = later;
+    worker->stash_bytes += message->length;
 }
 
 /* ------------------------------------------------------------------------------------------------ waiting in a call */
@@ -316,10 +317,27 @@ static void receive_waiting(void *context, const struct sv_message *message) {
         sv_worker_stash(rt, message);
 }
 
+/* With much put by for later, only those are listened to who may end the wait: the others' messages wait in their rings, and then
+ * with their senders. True if something came. */
+static bool take_in(struct sv_runtime *rt) {
+    if (rt->worker.stash_bytes <= (size_t)rt->config.message_stash)
+        return sv_receive(&rt->endpoint, SV_DRAIN_BATCH, receive_waiting, rt) != 0;
+    bool has_come = sv_has_mail_from(&rt->endpoint, SV_ENDPOINT_MANAGER);
+    sv_receive_from(&rt->endpoint, SV_ENDPOINT_MANAGER, receive_waiting, rt);
+    for (uint32_t i = 0; i < 2 * rt->config.task_workers; i++) {
+        uint32_t from = sv_endpoint_of_slot(&rt->ipc, rt->config.workers, 0) + i;
+        if (!sv_has_mail_from(&rt->endpoint, from)) continue;
+        has_come = true;
+        sv_receive_from(&rt->endpoint, from, receive_waiting, rt);
+    }
+    return has_come;
+}
+
 static void sleep_for_mail(struct sv_runtime *rt, int64_t until_ns) {
-    if (rt->loop.spin_ns && sv_loop_spin(&rt->loop)) return;
-    if (!sv_fall_asleep(&rt->endpoint)) return;
-    int64_t wait_ms = 1000; /* then it looks everywhere, for a bell that died with its ringer */
+    bool is_choosy = rt->worker.stash_bytes > (size_t)rt->config.message_stash; /* there may be mail that is not taken in */
+    if (!is_choosy && rt->loop.spin_ns && sv_loop_spin(&rt->loop)) return;
+    if (!is_choosy && !sv_fall_asleep(&rt->endpoint)) return;
+    int64_t wait_ms = is_choosy ? 1 : 1000; /* then it looks everywhere, for a bell that died with its ringer */
     if (until_ns) {
         int64_t left_ms = (until_ns - sv_now_ns()) / 1000000 + 1;
         if (left_ms < wait_ms) wait_ms = left_ms < 0 ? 0 : left_ms;
@@ -347,7 +365,7 @@ int sv_worker_wait(struct sv_runtime *rt, bool (*is_done)(void *context), void *
         }
         sv_runtime_flush(rt);
         sv_messages_flush(rt);
-        if (sv_receive(&rt->endpoint, SV_DRAIN_BATCH, receive_waiting, rt) == 0) sleep_for_mail(rt, until_ns);
+        if (!take_in(rt)) sleep_for_mail(rt, until_ns);
     }
     rt->worker.is_resting = was_resting;
     update_muted(rt);
@@ -360,6 +378,7 @@ void sv_worker_handle_stash(struct sv_runtime *rt) {
         struct sv_stashed *next = worker->stash_first;
         worker->stash_first = next->next;
         if (!worker->stash_first) worker->stash_last = NULL;
+        worker->stash_bytes -= next->message.length;
         receive(rt, &next->message);
         free(next);
     }
