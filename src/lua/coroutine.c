@@ -457,8 +457,8 @@ static struct sv_lua_coroutine *find_coroutine(const struct sv_lua *lua, lua_Sta
     if (!running || running->L != L)
         return NULL; /* resumed by a function that we did not replace */
     for (;; running = running->outer) {
-        if (!*blocked && !lua_isyieldable(running->L))
-            *blocked = running->L;
+        if (!*blocked && lua_status(running->L) != LUA_YIELD && !lua_isyieldable(running->L))
+            *blocked = running->L; /* those that have yielded wait in coroutine.resume, as part of the chain already */
         if (running->what)
             return running->coroutine;
         if (!running->outer || running->outer->L != running->resumer)
