@@ -39,6 +39,12 @@ static bool has_room(struct sv_runtime *rt, size_t total) {
     return rt->messages.bytes + total <= (size_t)rt->config.message_stash;
 }
 
+/* Going through all that is kept is worth it when much of it can go. */
+static bool has_half(struct sv_runtime *rt, uint32_t slot) {
+    struct sv_ring_writer *writer = sv_writer_to(&rt->endpoint, endpoint_of(rt, slot));
+    return !writer || sv_ring_has_half(writer);
+}
+
 static int keep(struct sv_runtime *rt, const struct sv_kept_message *model, const struct sv_message_head *head, const void *data,
                 size_t length) {
     struct sv_message_queue *queue = &rt->messages;
@@ -64,10 +70,9 @@ int sv_messages_send(struct sv_runtime *rt, uint32_t slot, uint32_t flags, const
     struct sv_kept_message model = {.slot = slot, .flags = flags, .length = sizeof head + length};
     if (!queue->targets) queue->targets = calloc(rt->slot_count, sizeof *queue->targets);
     if (!queue->targets) return -SRVLUA_ERROR_MALLOC_FAIL;
-    if (queue->targets[slot].kept) sv_messages_flush(rt);
+    if (queue->targets[slot].kept && has_half(rt, slot)) sv_messages_flush(rt);
     bool must_wait = queue->targets[slot].kept != 0;
     if (must_wait || model.length > sv_max_payload_to(&rt->endpoint, endpoint_of(rt, slot))) {
-        if (!has_room(rt, model.length)) sv_messages_flush(rt);
         if (!has_room(rt, model.length)) return -SRVLUA_ERROR_SERVER_PIPE_BUFFER_FULL;
     }
     if (!must_wait) {
