@@ -100,8 +100,12 @@ static int run_user_process(srvlua_server *server, int process_id, void *user_da
     push_added(lua->L, lua_gettop(lua->L), self->position);
     lua_remove(lua->L, -2);
     result = become_child(lua->L, self);
-    if (result == 0)
-        return run_function(self);
+    if (result == 0) {
+        int status = run_function(self);
+        if (status)
+            srvlua_callback_failed(server); /* counts it */
+        return status;
+    }
     srvlua_log(server, SRVLUA_LOG_ERROR, "the streams of user process %d cannot be redirected: %s", process_id,
                strerror(-result));
     return EXIT_ERROR;
