@@ -20,14 +20,17 @@ int sv_lua_make_script_loop(struct sv_lua *lua) {
     return 0;
 }
 
-/* What is left of coroutines and timers goes with it. */
-static void end_loop(struct sv_lua *lua) {
+/* What is left of coroutines goes; and the loop with its timers, unless its process goes on with it. */
+static void end_loop(struct sv_lua *lua, bool is_kept) {
     srvlua_loop *loop = lua->own_loop;
 
     sv_lua_abandon_coroutines(lua, NULL);
+    lua->is_told_to_exit = false;
+    if (is_kept)
+        return;
     srvlua_loop_free(loop);
     lua->own_loop = NULL;
-    lua->uses_coroutines = lua->can_suspend = lua->has_made_timer = lua->is_told_to_exit = false;
+    lua->has_made_timer = false;
 }
 
 static bool warns_of_deadlocks(const struct sv_lua *lua) {
@@ -51,43 +54,55 @@ static void turn_until_done(struct sv_lua *lua, const char *what) {
     }
 }
 
+/* How it was before the loop turned. */
+struct turning {
+    lua_State *L;
+    bool may_turn; /* in the function of a child process, which has a loop as long as it lives (process.c) */
+    bool uses_coroutines, can_suspend;
+};
+
 /* Between these two the loop turns on the stack of L. */
-static lua_State *begin_turning(lua_State *L, struct sv_lua *lua) {
-    lua_State *previous = lua->L;
+static struct turning begin_turning(lua_State *L, struct sv_lua *lua) {
+    struct turning before = {lua->L, lua->may_turn, lua->uses_coroutines, lua->can_suspend};
 
     lua->L = L;
-    lua->is_turning = true;
-    return previous;
+    lua->is_turning = lua->uses_coroutines = lua->can_suspend = true;
+    lua->may_turn = false;
+    return before;
 }
 
-static void end_turning(struct sv_lua *lua, lua_State *previous) {
+static void end_turning(struct sv_lua *lua, const struct turning *before) {
     lua->is_turning = false;
-    lua->L = previous;
+    lua->uses_coroutines = lua->own_loop && before->uses_coroutines;
+    lua->can_suspend = lua->own_loop && before->can_suspend;
+    lua->may_turn = before->may_turn;
+    lua->L = before->L;
 }
 
-static bool may_turn(const struct sv_lua *lua) { return lua->own_loop && !lua->is_turning && lua->depth == 0; }
+/* Not in what the loop runs. */
+static bool is_outside(const struct sv_lua *lua) { return !lua->is_turning && (lua->depth == 0 || lua->may_turn); }
 
 int sv_lua_turn_script_loop(lua_State *L, struct sv_lua *lua) {
-    lua_State *previous;
+    struct turning before;
 
-    if (!may_turn(lua))
+    if (!lua->own_loop || !is_outside(lua))
         return -SRVLUA_ERROR_WRONG_OPERATION;
-    previous = begin_turning(L, lua);
+    before = begin_turning(L, lua);
     turn_until_done(lua, "the script's loop");
-    end_loop(lua);
-    end_turning(lua, previous);
+    end_loop(lua, before.may_turn);
+    end_turning(lua, &before);
     return 0;
 }
 
 int sv_lua_turn_script_loop_once(lua_State *L, struct sv_lua *lua) {
-    lua_State *previous;
+    struct turning before;
 
-    if (!may_turn(lua))
+    if (!lua->own_loop || !is_outside(lua))
         return -SRVLUA_ERROR_WRONG_OPERATION;
-    previous = begin_turning(L, lua);
+    before = begin_turning(L, lua);
     if (srvlua_loop_pending(lua->own_loop) > 0)
         srvlua_loop_turn(lua->own_loop, -1);
-    end_turning(lua, previous);
+    end_turning(lua, &before);
     return 0;
 }
 
@@ -95,16 +110,16 @@ int sv_lua_turn_script_loop_once(lua_State *L, struct sv_lua *lua) {
 int sv_lua_run_script(lua_State *L) {
     struct sv_lua *lua = sv_lua_of(L);
     struct sv_lua_coroutine *coroutine;
-    lua_State *previous;
+    struct turning before;
     int result, count = lua_gettop(L);
 
     sv_lua_check_callable(L, 1);
-    if (lua->is_running || lua->is_turning || lua->depth > 0)
+    if (lua->is_running || !is_outside(lua))
         return sv_lua_fail_with(L, SRVLUA_ERROR_WRONG_OPERATION, "this process has a loop that turns already");
     result = sv_lua_make_script_loop(lua);
     if (result < 0)
         return sv_lua_fail_code(L, -result);
-    previous = begin_turning(L, lua);
+    before = begin_turning(L, lua);
     coroutine = sv_lua_new_coroutine(lua, "srvlua.run");
     if (coroutine) {
         coroutine->is_main = true;
@@ -114,8 +129,8 @@ int sv_lua_run_script(lua_State *L) {
         sv_lua_resume(coroutine, count - 1);
     }
     turn_until_done(lua, "srvlua.run");
-    end_loop(lua);
-    end_turning(lua, previous);
+    end_loop(lua, before.may_turn);
+    end_turning(lua, &before);
     if (!coroutine)
         return sv_lua_fail_code(L, SRVLUA_ERROR_MALLOC_FAIL);
     if (lua->main_error_ref == LUA_NOREF) {
