@@ -42,9 +42,12 @@ static void tell(const struct host *host, char letter) {
         abort();
 }
 
+static void ask(srvlua_server *server, struct host *host);
+
 static int on_start(srvlua_server *server, const struct srvlua_event_data *event, void *user_data) {
     CHECK(event->event == SRVLUA_ON_START && srvlua_get_loop(server) != NULL);
     tell(user_data, 's');
+    ask(server, user_data);
     return 0;
 }
 
@@ -56,6 +59,34 @@ static int shut_down(srvlua_loop *loop, int64_t id, void *server) {
 }
 
 static void say_released(void *server) { srvlua_log(server, SRVLUA_LOG_NOTICE, "the timer is released"); }
+
+/* Commands: asked by the master, in BASE by the worker itself, which is answered at once. */
+static void answer_command(srvlua_server *server, const struct srvlua_command_request *request, void *user_data) {
+    (void)user_data;
+    CHECK(srvlua_get_worker_id(server) == 0 && strcmp(request->name, "reverse") == 0 && request->length == 3);
+    CHECK(request->flags == SRVLUA_TASK_SERIALIZE);
+    const char *data = request->data;
+    const char reversed[] = {data[2], data[1], data[0]};
+    srvlua_command_reply(server, reversed, sizeof reversed);
+    srvlua_command_reply(server, "a second one", 12); /* is none */
+}
+
+static int on_answer(srvlua_server *server, int code, const void *data, size_t length, void *user_data) {
+    CHECK(srvlua_get_role(server) == (srvlua_get_mode(server) == SRVLUA_BASE ? SRVLUA_ROLE_WORKER : SRVLUA_ROLE_MASTER));
+    CHECK(code == 0 && length == 3 && memcmp(data, "cba", 3) == 0);
+    tell(user_data, 'c');
+    return 0;
+}
+
+static void ask(srvlua_server *server, struct host *host) {
+    struct srvlua_command_request request = {.name = "reverse", .data = "abc", .length = 3, .flags = SRVLUA_TASK_SERIALIZE};
+    struct srvlua_status status;
+    CHECK(srvlua_command(server, &request, 0, SRVLUA_COMMAND_EVENT_WORKER, on_answer, host, &status) == 0);
+    CHECK(srvlua_command(server, &request, 1, SRVLUA_COMMAND_EVENT_WORKER, on_answer, host, &status) == -505);
+    CHECK(srvlua_command(server, &request, 0, SRVLUA_COMMAND_MANAGER, on_answer, host, &status) == -507);
+    request.name = "other";
+    CHECK(srvlua_command(server, &request, 0, SRVLUA_COMMAND_EVENT_WORKER, on_answer, host, &status) == -9012);
+}
 
 static int on_worker_start(srvlua_server *server, const struct srvlua_event_data *event, void *user_data) {
     struct srvlua_stat stats[64];
@@ -101,14 +132,20 @@ static void run_server(int mode, const char *log, struct host *host) {
     CHECK(srvlua_on(server, SRVLUA_ON_WORKER_START, on_worker_start, host, &status) == 0);
     CHECK(srvlua_on(server, SRVLUA_ON_SHUTDOWN, on_shutdown, host, &status) == 0);
     CHECK(srvlua_get_loop(server) == NULL);
+    CHECK(srvlua_add_command(server, "reverse", SRVLUA_COMMAND_EVENT_WORKER, answer_command, NULL, &status) == 0);
+    CHECK(srvlua_add_command(server, "reverse", SRVLUA_COMMAND_MASTER, answer_command, NULL, &status) == -505);
+    CHECK(srvlua_add_command(server, "none", 0, answer_command, NULL, &status) == -505);
+    CHECK(srvlua_add_command(server, "thread", SRVLUA_COMMAND_REACTOR_THREAD, answer_command, NULL, &status) == -505);
+    const struct srvlua_command_request early = {.name = "reverse"};
+    CHECK(srvlua_command(server, &early, 0, SRVLUA_COMMAND_EVENT_WORKER, on_answer, host, &status) == -509);
 
     int calls = host->calls;
     CHECK(srvlua_start(server, &status) == 0);
     CHECK(host->calls == calls + 1 && srvlua_get_role(server) == SRVLUA_ROLE_AFTER);
     CHECK(srvlua_start(server, &status) == -SRVLUA_ERROR_WRONG_OPERATION);
     CHECK(srvlua_get_loop(server) == NULL && srvlua_get_master_pid(server) == 0);
-    char letters[3] = "";
-    CHECK(read(host->pipe[0], letters, 2) == 2 && (strcmp(letters, "sw") == 0 || strcmp(letters, "ws") == 0));
+    char letters[4] = "";
+    CHECK(read(host->pipe[0], letters, 3) == 3 && strchr(letters, 's') && strchr(letters, 'w') && strchr(letters, 'c'));
     srvlua_free(server);
 }
 

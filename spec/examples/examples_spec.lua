@@ -54,6 +54,20 @@ exercises['multi_port.lua'] = function(mode)
   return app
 end
 
+exercises['command.lua'] = function(mode)
+  local app, master = start('command.lua', mode, 0, '^master: pid (%d+), type master$')
+  local worker = app:expect('print'):match '^worker: pid (%d+), type worker$'
+  assert.is_true(worker ~= master)
+  assert.equal(mode == 'PROCESS', tonumber(master) == app.pid)
+  assert.equal("unknown: there is no command 'test_not_found' (9012)", app:expect 'print')
+  for id = 0, 1 do
+    assert.truthy(app:expect('print'):match('^memory of worker ' .. id .. ': %d+ KiB$'))
+  end
+  local port = app:expect('print'):match '^echo on (%d+)$'
+  assert.equal('hello', support.stream(tonumber(port)):echo 'hello')
+  return app
+end
+
 exercises['chat.lua'] = function(mode)
   local app, port = start('chat.lua', mode, 0, ':(%d+)$')
   local ann = support.stream(tonumber(port))

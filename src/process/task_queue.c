@@ -185,7 +185,7 @@ static void let_go(struct sv_queue_message *message) {
     *(volatile long *)&message->type = 0;
 }
 
-static void run(struct sv_runtime *rt, const struct sv_task_message *message, const struct sv_task_source *source) {
+static void run(struct sv_runtime *rt, const struct sv_task_message *message, const struct sv_task_source *source, bool is_kept) {
     const struct sv_task_files *files = &rt->task_queue.files;
     bool is_in_file = message->flags & SRVLUA_TASK_TMPFILE;
     unsigned char *data = NULL;
@@ -196,6 +196,7 @@ static void run(struct sv_runtime *rt, const struct sv_task_message *message, co
                            .stamp_ns = message->stamp_ns,
                            .data = is_in_file ? data : message->bytes,
                            .length = (size_t)message->data_length};
+    if (is_in_file && !is_kept) sv_task_file_remove(files, message->bytes, message->length);
     if (problem) {
         sv_count(rt->counters, SV_COUNT_LOST, 1);
         sv_log_about(&rt->log, SRVLUA_LOG_ERROR, 0, -problem, "task %llu is lost: its file %.*s cannot be read: %s",
@@ -211,13 +212,12 @@ static bool is_given_again(const struct sv_runtime *rt, const struct sv_task_mes
 }
 
 static void run_taken(struct sv_runtime *rt, struct sv_queue_message *taken, struct sv_task_message *task) {
-    const struct sv_task_files *files = &rt->task_queue.files;
     bool is_kept = is_given_again(rt, task), is_in_file = task->flags & SRVLUA_TASK_TMPFILE;
     struct sv_task_source source = source_of(rt, task);
     sv_worker_begin(rt, name_of(rt, task));
     if (!is_kept) let_go(taken);
-    run(rt, task, &source);
-    if (is_in_file) sv_task_file_remove(files, task->bytes, task->length);
+    run(rt, task, &source, is_kept);
+    if (is_kept && is_in_file) sv_task_file_remove(&rt->task_queue.files, task->bytes, task->length);
     if (is_kept) let_go(taken);
     sv_worker_end(rt);
 }
