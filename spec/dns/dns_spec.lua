@@ -157,6 +157,24 @@ describe('dns.resolve', function()
     end)
   end)
 
+  it('turns the loop of a user process that waits', function()
+    local app = boot('PROCESS', [[
+      local server = new_server(settings)
+      server:on('receive', function() end)
+      server:addProcess(srvlua.Process(function()
+        local turns = 0
+        srvlua.Timer.tick(10, function() turns = turns + 1 end)
+        local addresses = srvlua.dns.resolve('slow.test', { family = 'inet' })
+        emit('resolved', addresses[1], turns > 5)
+        result('silent', srvlua.dns.resolve('silent.test', { timeout = 0.1 }))
+        srvlua.sleep(100)
+      end))
+      run(server)
+    ]])
+    app:expect('resolved', '10.0.0.5', true)
+    app:expect('silent', false, 712)
+  end)
+
   it('keeps answers as long as their TTL and dns_cache_expire allow, and dns_cache_capacity of them', function()
     local app, names = boot('BASE', [[
       settings.dns_cache_capacity = 2

@@ -546,6 +546,37 @@ static void wait_blocking(ares_channel channel, const struct lookup *lookup, dou
     }
 }
 
+/* What a process waits for that stands beside its loop (waiting.h). */
+struct turning {
+    bool is_done;
+    int code;
+    struct sv_lua_dns_answer *answer;
+};
+
+static void finish_turning(void *context, int code, const struct sv_lua_dns_answer *answer) {
+    struct turning *turning = context;
+
+    turning->is_done = true;
+    turning->code = code;
+    if (code == 0)
+        *turning->answer = *answer;
+}
+
+static int turn_until_answered(struct sv_lua *lua, const char *name, int family, double timeout,
+                               struct sv_lua_dns_answer *answer) {
+    struct turning turning = {.answer = answer};
+    struct sv_lua_dns_query *query;
+    int result = sv_lua_dns_start(lua, name, family, timeout, finish_turning, &turning, &query);
+
+    if (result < 0)
+        return result;
+    lua->may_turn = false; /* what runs in it waits by itself */
+    while (!turning.is_done)
+        srvlua_loop_turn(sv_lua_loop(lua), -1);
+    lua->may_turn = true;
+    return -turning.code;
+}
+
 int sv_lua_dns_block(struct sv_lua *lua, const char *name, int family, double timeout, struct sv_lua_dns_answer *answer) {
     struct sv_lua_dns_answer own;
     const struct sv_lua_dns_answer *known;
@@ -554,6 +585,8 @@ int sv_lua_dns_block(struct sv_lua *lua, const char *name, int family, double ti
     ares_channel channel;
     int code;
 
+    if (lua->may_turn)
+        return turn_until_answered(lua, name, family, timeout, answer);
     if (!dns)
         return -SRVLUA_ERROR_MALLOC_FAIL;
     known = find_known(dns, name, family, &own);
@@ -633,8 +666,8 @@ static void finish_resolving(void *context, int code, const struct sv_lua_dns_an
     lua_checkstack(lua->L, LUA_MINSTACK);
     count = push_answer(lua->L, code, answer);
     lua_xmove(lua->L, coroutine->L, count);
-    if (sv_lua_resume(coroutine, count) != 0 && lua->server)
-        srvlua_callback_failed(lua->server->server);
+    if (sv_lua_resume(coroutine, count) != 0)
+        sv_lua_count_failure(lua);
 }
 
 static int family_option(lua_State *L) {

@@ -8,8 +8,8 @@
  * A waiting writer is counted, too; readers who find one wait. `is_wanted` spares them the search: it is set by every
  * waiting writer and cleared by a reader that finds none.
  *
- * Who takes the word from a dead writer notes that in `is_abandoned`, for it may have to step back: the next one that gets
- * the lock is told.
+ * Who takes the word from a dead writer notes that in `is_abandoned`, for it may have to step back: the next one that
+ * gets the lock is told.
  *
  * Who waits sleeps on `turn`, which changes with every release. It is woken up if it has said that it sleeps; it looks
  * again after 10 ms whatever happens, and then also whether the holder is alive: the dead wake nobody.
@@ -39,12 +39,12 @@ struct process { /* shared; written by that process, and by who clears the place
 
 struct shared {
     _Alignas(SV_CACHE_LINE) _Atomic uint64_t writer;
-    _Atomic uint32_t turn;       /* futex */
-    _Atomic uint32_t is_awaited; /* somebody sleeps on turn */
-    _Atomic uint32_t is_wanted;  /* a writer may be waiting */
+    _Atomic uint32_t turn;         /* futex */
+    _Atomic uint32_t is_awaited;   /* somebody sleeps on turn */
+    _Atomic uint32_t is_wanted;    /* a writer may be waiting */
     _Atomic uint32_t is_abandoned; /* a writer died, and nobody has been told */
-    _Atomic uint32_t used;       /* places of processes that were ever used */
-    struct process processes[];  /* RWLOCK only */
+    _Atomic uint32_t used;         /* places of processes that were ever used */
+    struct process processes[];    /* RWLOCK only */
 };
 
 struct srvlua_lock { /* private; the same in every process but for `self`, whose note is the place of the process + 1 */
