@@ -179,8 +179,8 @@ static void drop_coroutine(struct sv_lua_coroutine *coroutine) {
     free(coroutine);
 }
 
-/* One whose function has ended goes back to the pool, one that failed is dropped. */
-static void leave_coroutine(struct sv_lua_coroutine *coroutine, bool is_sound) {
+/* Takes it from what is counted as live. */
+static void unlist_coroutine(struct sv_lua_coroutine *coroutine) {
     struct sv_lua *lua = coroutine->lua;
     struct sv_lua_coroutine **link = bucket_of(lua, coroutine->id);
     srvlua_server *server = running_server(lua);
@@ -197,6 +197,13 @@ static void leave_coroutine(struct sv_lua_coroutine *coroutine, bool is_sound) {
         luaL_unref(lua->L, LUA_REGISTRYINDEX, coroutine->context_ref);
         coroutine->context_ref = LUA_NOREF;
     }
+}
+
+/* One whose function has ended goes back to the pool, one that failed is dropped. */
+static void leave_coroutine(struct sv_lua_coroutine *coroutine, bool is_sound) {
+    struct sv_lua *lua = coroutine->lua;
+
+    unlist_coroutine(coroutine);
     if (!is_sound || lua->idle_count >= IDLE_MAX) {
         drop_coroutine(coroutine);
         return;
@@ -347,8 +354,45 @@ static int run(struct sv_lua_coroutine *coroutine, int count, lua_State *to) {
     return -1;
 }
 
+/* What a killed one has waited for has come. */
+static void bury(struct sv_lua_coroutine *coroutine) {
+    struct sv_lua_coroutine **link = &coroutine->lua->abandoned;
+
+    while (*link != coroutine)
+        link = &(*link)->next;
+    *link = coroutine->next;
+    while (coroutine->innermost != &coroutine->own) {
+        struct sv_lua_running *record = coroutine->innermost;
+        coroutine->innermost = record->outer;
+        free(record);
+    }
+    drop_coroutine(coroutine);
+}
+
+bool sv_lua_kill_coroutine(struct sv_lua_coroutine *coroutine) {
+    struct sv_lua *lua = coroutine->lua;
+    bool is_awaited = coroutine->ticket == 0; /* else nothing but unpark() would come, which looks for the ticket */
+
+    if (!coroutine->waits_in)
+        return false;
+    if (coroutine->timer)
+        srvlua_timer_clear(sv_lua_loop(lua), coroutine->timer);
+    coroutine->ticket = coroutine->timer = 0;
+    unlist_coroutine(coroutine);
+    coroutine->is_abandoned = coroutine->is_killed = true;
+    coroutine->next = lua->abandoned;
+    lua->abandoned = coroutine;
+    if (!is_awaited)
+        bury(coroutine);
+    return true;
+}
+
 int sv_lua_resume(struct sv_lua_coroutine *coroutine, int count) {
-    return !coroutine->is_abandoned && run(coroutine, count, NULL) < 0;
+    if (coroutine->is_killed)
+        bury(coroutine);
+    else if (!coroutine->is_abandoned)
+        return run(coroutine, count, NULL) < 0;
+    return 0;
 }
 
 int sv_lua_resume_for(struct sv_lua_coroutine *coroutine, int count, lua_State *L) {

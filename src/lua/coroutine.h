@@ -27,6 +27,7 @@ struct sv_lua_coroutine {
     const char *waits_in; /* suspended: the name of the function that waits; NULL: it runs, or has called coroutine.yield */
     bool has_suspended;   /* at least once */
     bool is_abandoned;    /* it is not resumed any more */
+    bool is_killed;       /* that, and it goes when what it waits for has come */
     bool is_main;         /* of srvlua.run: who began it is told of its error, the log is not */
     int request;          /* token of srvlua_suspend_request(), -1: none */
     int context_ref;      /* its table, LUA_NOREF: nobody has asked for it */
@@ -54,6 +55,8 @@ void sv_lua_list_coroutines(const struct sv_lua *lua, int64_t *ids);
 void sv_lua_push_stack(lua_State *L, const struct sv_lua_coroutine *coroutine);
 /* Whatever is suspended stays so for ever. `warn_of`: what ends, "srvlua.run"; logs one warning with the stacks. NULL: quietly. */
 void sv_lua_abandon_coroutines(struct sv_lua *lua, const char *warn_of);
+/* It stays suspended for ever; false: it is not suspended. */
+bool sv_lua_kill_coroutine(struct sv_lua_coroutine *coroutine);
 /* In a forked child, or when a server has ended: what there was belongs to others. Ids count from 1 again. */
 void sv_lua_forget_coroutines(struct sv_lua *lua);
 

@@ -239,6 +239,14 @@ static int unpark(lua_State *L) {
     return 1;
 }
 
+/* kill(id) -> boolean: it was suspended, and is not resumed any more. Its functions just never return: for compatibility only. */
+static int kill_coroutine(lua_State *L) {
+    struct sv_lua_coroutine *coroutine = sv_lua_find_coroutine(sv_lua_of(L), sv_lua_check_integer(L, 1));
+
+    lua_pushboolean(L, coroutine && sv_lua_kill_coroutine(coroutine));
+    return 1;
+}
+
 void sv_lua_push_coroutine_module(lua_State *L, struct sv_lua *lua) {
     static const struct sv_lua_function functions[] = {
         SV_LUA_FUNCTION("id", coroutine_id),
@@ -248,6 +256,7 @@ void sv_lua_push_coroutine_module(lua_State *L, struct sv_lua *lua) {
         SV_LUA_FUNCTION("traceback", coroutine_traceback),
         SV_LUA_FUNCTION("context", coroutine_context),
         SV_LUA_FUNCTION("stats", coroutine_stats),
+        SV_LUA_FUNCTION("kill", kill_coroutine),
         SV_LUA_FUNCTION("ticket", take_ticket),
         SV_LUA_FUNCTION("park", park),
         SV_LUA_FUNCTION("unpark", unpark),
