@@ -17,7 +17,8 @@ description = {
 
 supported_platforms = { 'linux' }
 
--- LuaJIT, that is: PUC-Rio's Lua 5.1 does not do.
+-- LuaJIT, that is: PUC-Rio's Lua 5.1 does not do. `srvlua.json` also takes lua-cjson, which distributions package and
+-- LuaRocks may not know of: not named here, so that all else installs without a network.
 dependencies = { 'lua == 5.1' }
 
 external_dependencies = {

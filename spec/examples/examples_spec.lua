@@ -3,9 +3,10 @@ local support = require 'support'
 
 local EXAMPLES = support.root .. '/examples/'
 
--- Starts an example and waits for what it prints; returns the app and the matches of `pattern`.
-local function start(name, mode, where, pattern)
-  local app = support.launch { support.launcher, EXAMPLES .. name, where, mode }
+-- Starts an example, with more arguments if need be, and waits for what it prints; returns the app and the matches of
+-- `pattern`.
+local function start(name, mode, where, pattern, ...)
+  local app = support.launch { support.launcher, EXAMPLES .. name, where, mode, ... }
   local line = app:expect 'print'
   local found = { line:match(pattern) }
   assert(found[1], line)
@@ -65,6 +66,28 @@ exercises['command.lua'] = function(mode)
   end
   local port = app:expect('print'):match '^echo on (%d+)$'
   assert.equal('hello', support.stream(tonumber(port)):echo 'hello')
+  return app
+end
+
+exercises['redis_client.lua'] = function(mode)
+  local directory = support.directory()
+  local redis_port = support.free_ports(1)
+  local redis = support.launch { 'redis-server', '--port', redis_port, '--bind', '127.0.0.1', '--save', '',
+    '--dir', directory }
+  local app, port = start('redis_client.lua', mode, 0, ':(%d+)$', redis_port)
+  assert.is_true(support.eventually(function() return (pcall(support.stream, redis_port)) end))
+  local client = support.stream(tonumber(port))
+  client:send 'apple\r\npear\nap'
+  assert.equal('apple: 1', client:line())
+  assert.equal('pear: 1', client:line())
+  client:send 'ple\n'
+  assert.equal('apple: 2', client:line())
+  redis:kill 'KILL'
+  redis:wait()
+  client:send 'apple\n'
+  assert.truthy(client:line():find('^no answer from Redis: '))
+  client:send(('x'):rep(2000))
+  assert.equal('that line is too long', client:line())
   return app
 end
 

@@ -4,6 +4,7 @@
 
 #include "lua/atomic.h"
 #include "lua/client/client.h"
+#include "lua/compat.h"
 #include "lua/connections.h"
 #include "lua/constants.h"
 #include "lua/coroutine.h"
@@ -138,7 +139,7 @@ static struct sv_lua *new_state(lua_State *L) {
     return lua;
 }
 
-/* -> table: Server, Timer, Table, Atomic, Lock, coroutine, dns, constants, version, version_id and the functions of runtime.md 1 and 9 */
+/* -> table: Server, Timer, Table, Atomic, Lock, coroutine, dns, compat, constants, version, version_id and the functions of runtime.md 1 and 9 */
 int luaopen_srvlua_core(lua_State *L) {
     static const struct sv_lua_function functions[] = {
         SV_LUA_FUNCTION("sleep", sv_lua_sleep),
@@ -175,6 +176,8 @@ int luaopen_srvlua_core(lua_State *L) {
     lua_setfield(L, -2, "Process");
     sv_lua_push_socket_module(L, lua);
     lua_setfield(L, -2, "socket");
+    sv_lua_push_compat_module(L, lua);
+    lua_setfield(L, -2, "compat");
     sv_lua_push_constants(L);
     lua_setfield(L, -2, "constants");
     lua_pushliteral(L, SRVLUA_VERSION);
