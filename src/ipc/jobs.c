@@ -112,7 +112,8 @@ static bool claim_from(const struct sv_job_consumer *consumer, uint32_t producer
 }
 
 /* Looks into the pools whose bits are set, from *next on, so that none is served before the others for ever. */
-static bool take_from(const struct sv_job_consumer *consumer, int32_t dst, uint32_t *next, struct sv_job_copy *job, uint32_t *producer) {
+static bool take_from(const struct sv_job_consumer *consumer, int32_t dst, uint32_t *next, struct sv_job_copy *job, uint32_t *producer,
+                      bool *was_hidden) {
     const struct sv_jobs *jobs = consumer->jobs;
     _Atomic uint64_t *board = board_of(jobs, dst);
     for (uint32_t i = 0; i < jobs->producers; i++) {
@@ -121,8 +122,10 @@ static bool take_from(const struct sv_job_consumer *consumer, int32_t dst, uint3
         if (!(atomic_load_explicit(&board[at >> 6], memory_order_acquire) & bit)) continue;
         if (!claim_from(consumer, at, dst, job)) {
             atomic_fetch_and(&board[at >> 6], ~bit);
+            atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in mark */
             if (!claim_from(consumer, at, dst, job)) continue;
             atomic_fetch_or(&board[at >> 6], bit);
+            *was_hidden = dst == SV_JOB_ANY;
         }
         *next = (at + 1) % jobs->producers;
         *producer = at;
@@ -131,12 +134,14 @@ static bool take_from(const struct sv_job_consumer *consumer, int32_t dst, uint3
     return false;
 }
 
-bool sv_jobs_take(struct sv_job_consumer *consumer, struct sv_job_copy *job, uint32_t *producer) {
+bool sv_jobs_take(struct sv_job_consumer *consumer, struct sv_job_copy *job, uint32_t *producer, bool *was_hidden) {
+    *was_hidden = false;
     bool is_own_first = consumer->takes_own_first;
     consumer->takes_own_first = !is_own_first;
     for (int i = 0; i < 2; i++) {
         bool is_own = (i == 0) == is_own_first;
-        if (take_from(consumer, is_own ? consumer->number : SV_JOB_ANY, &consumer->next_producer[is_own], job, producer)) return true;
+        int32_t dst = is_own ? consumer->number : SV_JOB_ANY;
+        if (take_from(consumer, dst, &consumer->next_producer[is_own], job, producer, was_hidden)) return true;
     }
     return false;
 }
@@ -169,10 +174,6 @@ void sv_jobs_count(const struct sv_jobs *jobs, uint64_t *count, uint64_t *bytes)
     for (uint32_t producer = 0; producer < jobs->producers; producer++)
         for (int32_t dst = -1; jobs->consumers && dst < (int32_t)jobs->consumers; dst++) {
             const struct sv_pool *pool = pool_of(jobs, producer, dst);
-            uint64_t length = pool ? sv_pool_length(pool) : 0;
-            if (!length) continue;
-            uint64_t put = atomic_load(&pool->bytes_put), taken = atomic_load(&pool->bytes_taken);
-            *count += length;
-            if (put > taken) *bytes += put - taken;
+            if (pool) sv_pool_count(pool, count, bytes);
         }
 }

@@ -64,8 +64,9 @@ int sv_jobs_put(struct sv_job_producer *producer, int32_t dst, uint64_t id, uint
 
 void sv_job_consumer_open(struct sv_job_consumer *consumer, const struct sv_jobs *jobs, uint32_t endpoint, int32_t number);
 /* Claims the next job; the caller copies it (sv_pool_copy) and says when it needs nothing there any more (sv_pool_done).
- * *producer: whose it is. False: there is none. */
-bool sv_jobs_take(struct sv_job_consumer *consumer, struct sv_job_copy *job, uint32_t *producer);
+ * *producer: whose it is. *was_hidden: the board did not show for a moment that its pool has something, so another consumer may
+ * have fallen asleep over what is left there: wake one. False: there is none. */
+bool sv_jobs_take(struct sv_job_consumer *consumer, struct sv_job_copy *job, uint32_t *producer, bool *was_hidden);
 /* True if there may be something for this consumer. Looks only. */
 bool sv_jobs_are_there(const struct sv_job_consumer *consumer);
 

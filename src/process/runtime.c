@@ -192,6 +192,7 @@ static int wait_for_room(void *context) {
         sv_bell_clear(&rt->endpoint);
         return 0;
     }
+    if (rt->role == SRVLUA_ROLE_TASK) sv_tasks_before_sleep(rt, true);
     if (sv_fall_asleep(&rt->endpoint)) {
         struct pollfd bell = {.fd = sv_bell_fd(&rt->endpoint), .events = POLLIN};
         poll(&bell, 1, 2);

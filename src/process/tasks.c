@@ -26,11 +26,25 @@ static uint32_t endpoint_of_task_worker(const struct sv_runtime *rt, uint32_t nu
     return sv_endpoint_of_slot(&rt->ipc, slot, atomic_load_explicit(&rt->slots[slot].parity, memory_order_relaxed));
 }
 
-/* The job was published and marked before; whoever falls asleep after that looks once more. */
-static bool wake_if_asleep(const struct sv_runtime *rt, uint32_t endpoint) {
-    struct sv_inbox *inbox = sv_inbox_of(&rt->ipc, endpoint);
-    if (!atomic_load_explicit(&inbox->sleeping, memory_order_relaxed)) return false;
+/* The job was published and marked before; whoever falls asleep after that looks once more. One that sleeps and takes no tasks (it
+ * leaves, or waits for its predecessor, or for room for a result) is not woken for one: that would leave another asleep. */
+static bool wake_if_asleep(const struct sv_runtime *rt, uint32_t number) {
+    const struct sv_slot *slot = &rt->slots[rt->config.workers + number];
+    uint32_t endpoint = endpoint_of_task_worker(rt, number);
+    uint32_t parity = endpoint - sv_endpoint_of_slot(&rt->ipc, rt->config.workers + number, 0);
+    if (!atomic_load_explicit(&sv_inbox_of(&rt->ipc, endpoint)->sleeping, memory_order_relaxed)) return false;
+    if (!atomic_load_explicit(&slot->life[parity].takes_tasks, memory_order_relaxed)) return false;
     return sv_wake(&rt->ipc, endpoint);
+}
+
+static bool wake_somebody(struct sv_runtime *rt) {
+    for (uint32_t i = 0; i < rt->config.task_workers; i++) {
+        uint32_t number = (rt->tasks.rotation + i) % rt->config.task_workers;
+        if (!wake_if_asleep(rt, number)) continue;
+        rt->tasks.rotation = (number + 1) % rt->config.task_workers;
+        return true;
+    }
+    return false;
 }
 
 static bool is_somebody_idle(const struct sv_runtime *rt) {
@@ -52,17 +66,10 @@ int sv_tasks_put(struct sv_runtime *rt, int32_t dst, uint64_t id, uint32_t flags
     if (nobody_idle) *nobody_idle = false;
     if (result) return result;
     atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in sv_fall_asleep */
-    if (dst >= 0) {
-        wake_if_asleep(rt, endpoint_of_task_worker(rt, (uint32_t)dst));
-        return 0;
-    }
-    for (uint32_t i = 0; i < rt->config.task_workers; i++) {
-        uint32_t number = (tasks->rotation + i) % rt->config.task_workers;
-        if (!wake_if_asleep(rt, endpoint_of_task_worker(rt, number))) continue;
-        tasks->rotation = (number + 1) % rt->config.task_workers;
-        return 0;
-    }
-    if (nobody_idle) *nobody_idle = !is_somebody_idle(rt);
+    if (dst >= 0)
+        wake_if_asleep(rt, (uint32_t)dst);
+    else if (!wake_somebody(rt) && nobody_idle)
+        *nobody_idle = !is_somebody_idle(rt);
     return 0;
 }
 
@@ -81,6 +88,10 @@ static bool may_take(const struct sv_runtime *rt) {
 bool sv_tasks_are_there(const struct sv_runtime *rt) {
     if (!may_take(rt)) return false;
     return rt->task_queue.is_used ? sv_task_queue_has_news(rt) : sv_jobs_are_there(&rt->tasks.consumer);
+}
+
+void sv_tasks_before_sleep(struct sv_runtime *rt, bool is_in_call) {
+    atomic_store_explicit(&rt->worker.life->takes_tasks, !is_in_call && may_take(rt), memory_order_relaxed);
 }
 
 static unsigned char *room_for(struct sv_task_state *tasks, size_t length) {
@@ -132,7 +143,9 @@ static void run_task(struct sv_runtime *rt, struct sv_job_copy *job) {
 static bool take_and_run(struct sv_runtime *rt) {
     struct sv_job_copy job;
     uint32_t producer;
-    if (!sv_jobs_take(&rt->tasks.consumer, &job, &producer)) return false;
+    bool was_hidden;
+    if (!sv_jobs_take(&rt->tasks.consumer, &job, &producer, &was_hidden)) return false;
+    if (was_hidden) wake_somebody(rt);
     job.source = (job.source & ~(uint64_t)UINT32_MAX) | producer; /* whose pool it is, whatever it says */
     run_task(rt, &job);
     return true;

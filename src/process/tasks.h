@@ -57,6 +57,8 @@ int sv_tasks_put(struct sv_runtime *rt, int32_t dst, uint64_t id, uint32_t flags
 bool sv_tasks_work(struct sv_runtime *rt);
 /* True if there may be a task for this worker now. */
 bool sv_tasks_are_there(const struct sv_runtime *rt);
+/* Before a task worker sleeps, in its loop or in a call: says whether a task is worth waking it. */
+void sv_tasks_before_sleep(struct sv_runtime *rt, bool is_in_call);
 /* The running task suspends, as `token` (sv_worker_note_suspended), and ends. */
 void sv_tasks_suspend(struct sv_runtime *rt, int32_t token);
 void sv_tasks_end(struct sv_runtime *rt, int32_t token);

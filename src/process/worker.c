@@ -516,6 +516,7 @@ static void before_sleep(void *context) {
     }
     if (worker->leaves_later && !has_predecessor(rt)) sv_worker_leave(rt);
     if (worker->hands_over_later) hand_over_inbox(rt);
+    if (is_task_worker(rt)) sv_tasks_before_sleep(rt, false);
     if (rt->has_reactor) sv_reactor_end_turn(&rt->reactor);
     if (worker->stash_first) srvlua_defer(&rt->loop, handle_later, rt); /* the flush brought it up; the loop must not sleep on it */
     if (worker->is_resting) srvlua_defer(&rt->loop, turn_again, NULL); /* there is more in the inherited inbox */

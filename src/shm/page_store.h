@@ -1,8 +1,8 @@
 /* page_store.h: shared memory for payloads that are too large for a ring: pages of 64 KiB, a payload is a chain of them.
  *
  * Any process takes pages (compare-and-swap on the page's owner), fills them, and hands the chain on; who has copied it gives
- * the pages back. Pages that a process holds and has not handed on are given back for it when it dies. A process that dies
- * while it gives pages back leaves them taken: the loss of one payload's memory, not of its content.
+ * the pages back. Pages that a process holds and has not handed on are given back for it when it dies. One that dies while it
+ * hands pages on or gives them back leaves them taken: the loss of one payload's memory, not of its content.
  *
  * Owner: the server; mapped before the first fork. No page costs memory before it is used, and few keep it afterwards. */
 #ifndef SV_SHM_PAGE_STORE_H

@@ -26,16 +26,16 @@ static enum job_state state_of(uint64_t of) {
 
 /* -------------------------------------------------------------------------------------------------------- layout */
 
-static uint32_t jobs_in(const struct sv_pool *pool) {
-    return pool->size / (uint32_t)sizeof(struct sv_job);
+static uint32_t jobs_in(uint32_t size) {
+    return size / (uint32_t)sizeof(struct sv_job);
 }
 
-static struct sv_job *job_at(const struct sv_pool *pool, uint64_t number) {
-    return (struct sv_job *)(uintptr_t)pool->memory + (number & (jobs_in(pool) - 1));
+static struct sv_job *job_at(const struct sv_pool *pool, uint32_t size, uint64_t number) {
+    return (struct sv_job *)(uintptr_t)pool->memory + (number & (jobs_in(size) - 1));
 }
 
-static unsigned char *bytes_at(const struct sv_pool *pool, uint64_t position) {
-    return (unsigned char *)(uintptr_t)pool->memory + pool->size + (position & (pool->size - 1));
+static unsigned char *bytes_at(const struct sv_pool *pool, uint32_t size, uint64_t position) {
+    return (unsigned char *)(uintptr_t)pool->memory + size + (position & (size - 1));
 }
 
 size_t sv_pool_bytes(uint32_t size) {
@@ -45,7 +45,7 @@ size_t sv_pool_bytes(uint32_t size) {
 void sv_pool_init(struct sv_pool *pool, uint32_t size) {
     assert(size >= 4096 && (size & (size - 1)) == 0);
     pool->size = size;
-    uint64_t first = jobs_in(pool); /* so that an untouched place is not the first job's */
+    uint64_t first = jobs_in(size); /* so that an untouched place is not the first job's */
     atomic_store(&pool->published, first);
     atomic_store(&pool->freed, first);
     atomic_store(&pool->cursor, first);
@@ -53,21 +53,24 @@ void sv_pool_init(struct sv_pool *pool, uint32_t size) {
 
 /* ------------------------------------------------------------------------------------------------------ producing */
 
-static bool is_published(const struct sv_pool *pool, uint64_t number) {
-    return number_of(atomic_load_explicit(&job_at(pool, number)->word, memory_order_acquire)) == (number & NUMBER_MASK);
+static bool is_published(const struct sv_pool *pool, uint32_t size, uint64_t number) {
+    return number_of(atomic_load_explicit(&job_at(pool, size, number)->word, memory_order_acquire)) == (number & NUMBER_MASK);
 }
 
 void sv_pool_writer_attach(struct sv_pool_writer *writer, struct sv_pool *pool, uint32_t endpoint) {
-    writer->pool = pool;
-    writer->endpoint = endpoint;
-    writer->freed = atomic_load(&pool->freed);
-    writer->bytes_freed = atomic_load(&pool->bytes_freed);
-    writer->published = atomic_load(&pool->published);
-    if (is_published(pool, writer->published)) writer->published++; /* a predecessor died before it had counted it */
+    uint32_t size = pool->size;
+    *writer = (struct sv_pool_writer){.pool = pool,
+                                      .size = size,
+                                      .endpoint = endpoint,
+                                      .published = atomic_load(&pool->published),
+                                      .freed = atomic_load(&pool->freed),
+                                      .bytes_freed = atomic_load(&pool->bytes_freed)};
+    if (is_published(pool, size, writer->published)) writer->published++; /* a predecessor died before it had counted it */
+    if (writer->published - writer->freed > jobs_in(size)) writer->freed = writer->published; /* overwritten */
     atomic_store(&pool->published, writer->published);
     writer->bytes_tail = writer->bytes_freed;
     for (uint64_t i = writer->freed; i < writer->published; i++)
-        if (job_at(pool, i)->end > writer->bytes_tail) writer->bytes_tail = job_at(pool, i)->end;
+        if (job_at(pool, size, i)->end > writer->bytes_tail) writer->bytes_tail = job_at(pool, size, i)->end;
 }
 
 /* Takes back what consumers are done with. */
@@ -75,7 +78,7 @@ static void take_back(struct sv_pool_writer *writer) {
     struct sv_pool *pool = writer->pool;
     uint64_t freed = writer->freed;
     while (freed < writer->published) {
-        const struct sv_job *job = job_at(pool, freed);
+        const struct sv_job *job = job_at(pool, writer->size, freed);
         if (state_of(atomic_load_explicit(&job->word, memory_order_acquire)) != DONE) break;
         writer->bytes_freed = job->end;
         freed++;
@@ -84,11 +87,14 @@ static void take_back(struct sv_pool_writer *writer) {
     writer->freed = freed;
     atomic_store_explicit(&pool->bytes_freed, writer->bytes_freed, memory_order_relaxed);
     atomic_store_explicit(&pool->freed, freed, memory_order_relaxed);
+    /* A successor must not find places that are being filled again among those that are not free. Killed is killed between two
+     * instructions, so only the compiler has to keep the order. */
+    atomic_signal_fence(memory_order_seq_cst);
 }
 
 /* Where `length` bytes may lie, contiguous; false: there is no room. */
 static bool find_bytes(const struct sv_pool_writer *writer, uint32_t length, uint64_t *place, uint64_t *end) {
-    uint32_t size = writer->pool->size, span = (length + ALIGNMENT - 1) & ~(ALIGNMENT - 1);
+    uint32_t size = writer->size, span = (length + ALIGNMENT - 1) & ~(ALIGNMENT - 1);
     uint64_t from = writer->bytes_tail;
     uint32_t before_wrap = size - (uint32_t)(from & (size - 1));
     if (span > before_wrap) from += before_wrap;
@@ -99,11 +105,11 @@ static bool find_bytes(const struct sv_pool_writer *writer, uint32_t length, uin
 }
 
 static bool has_place(const struct sv_pool_writer *writer) {
-    return writer->published - writer->freed < jobs_in(writer->pool);
+    return writer->published - writer->freed < jobs_in(writer->size);
 }
 
 static int fill(struct sv_pool_writer *writer, struct sv_page_store *store, struct sv_job *job, const void *payload, size_t length) {
-    job->is_in_pages = length > writer->pool->size / 4;
+    job->is_in_pages = length > writer->size / 4;
     job->end = writer->bytes_tail;
     if (job->is_in_pages) {
         uint32_t first = sv_pages_fill(store, writer->endpoint, payload, length);
@@ -114,7 +120,7 @@ static int fill(struct sv_pool_writer *writer, struct sv_page_store *store, stru
         take_back(writer);
         if (!find_bytes(writer, (uint32_t)length, &job->place, &job->end)) return -EAGAIN;
     }
-    if (length) memcpy(bytes_at(writer->pool, job->place), payload, length);
+    if (length) memcpy(bytes_at(writer->pool, writer->size, job->place), payload, length);
     return 0;
 }
 
@@ -123,18 +129,16 @@ static int try_put(struct sv_pool_writer *writer, struct sv_page_store *store, u
     struct sv_pool *pool = writer->pool;
     if (!has_place(writer)) take_back(writer);
     if (!has_place(writer)) return -EAGAIN;
-    struct sv_job *job = job_at(pool, writer->published);
+    struct sv_job *job = job_at(pool, writer->size, writer->published);
     int result = fill(writer, store, job, payload, length);
     if (result) return result;
-    job->length = (uint32_t)length;
+    atomic_store_explicit(&job->length, (uint32_t)length, memory_order_relaxed);
     job->flags = (uint16_t)flags;
     atomic_store_explicit(&job->was_lost_once, 0, memory_order_relaxed);
     job->id = id;
     job->source = source;
     job->stamp_ns = stamp_ns;
     if (job->is_in_pages) sv_pages_hand_on(store, (uint32_t)job->place);
-    uint64_t put = atomic_load_explicit(&pool->bytes_put, memory_order_relaxed) + length;
-    atomic_store_explicit(&pool->bytes_put, put, memory_order_relaxed);
     writer->bytes_tail = job->end;
     atomic_store_explicit(&job->word, word(writer->published, QUEUED, 0), memory_order_release);
     writer->published++;
@@ -144,10 +148,11 @@ static int try_put(struct sv_pool_writer *writer, struct sv_page_store *store, u
 
 int sv_pool_put(struct sv_pool_writer *writer, struct sv_page_store *store, uint64_t id, uint64_t source, uint32_t flags,
                 int64_t stamp_ns, const void *payload, size_t length) {
-    if (length > UINT32_MAX || (length > writer->pool->size / 4 && length > (size_t)store->count * SV_PAGE_BYTES)) return -EMSGSIZE;
+    if (length > UINT32_MAX || (length > writer->size / 4 && length > (size_t)store->count * SV_PAGE_BYTES)) return -EMSGSIZE;
     int result = try_put(writer, store, id, source, flags, stamp_ns, payload, length);
     if (result != -EAGAIN) return result;
-    atomic_store(&writer->pool->want_space, 1);
+    atomic_store_explicit(&writer->pool->want_space, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in set_done */
     return try_put(writer, store, id, source, flags, stamp_ns, payload, length); /* space made before that was seen */
 }
 
@@ -159,48 +164,47 @@ static void advance(struct sv_pool *pool, uint64_t cursor) {
     atomic_compare_exchange_strong_explicit(&pool->cursor, &cursor, next, memory_order_acq_rel, memory_order_relaxed);
 }
 
-/* The bytes are checked here: whoever wrote them may have gone mad. */
-static void describe(struct sv_pool *pool, uint64_t number, const struct sv_job *job, struct sv_job_copy *copy) {
+/* Whoever wrote it may have gone mad: sv_pool_copy() checks what it says. */
+static void describe(struct sv_pool *pool, uint32_t size, uint64_t number, const struct sv_job *job, struct sv_job_copy *copy) {
     *copy = (struct sv_job_copy){.pool = pool,
+                                 .size = size,
                                  .number = number,
                                  .id = job->id,
                                  .source = job->source,
                                  .stamp_ns = job->stamp_ns,
-                                 .length = job->length,
+                                 .length = atomic_load_explicit(&job->length, memory_order_relaxed),
                                  .flags = job->flags,
                                  .place = job->place,
                                  .is_in_pages = job->is_in_pages};
 }
 
+/* Each step is a job that this or another consumer is past, so a few rounds end only where words were overwritten. */
 bool sv_pool_claim(struct sv_pool *pool, uint32_t owner, struct sv_job_copy *copy) {
-    for (;;) {
+    uint32_t size = pool->size;
+    for (uint32_t step = 0; step < 4 * jobs_in(size); step++) {
         uint64_t cursor = atomic_load_explicit(&pool->cursor, memory_order_acquire);
         uint64_t number = cursor & NUMBER_MASK;
-        struct sv_job *job = job_at(pool, number);
+        struct sv_job *job = job_at(pool, size, number);
         uint64_t found = atomic_load_explicit(&job->word, memory_order_acquire);
-        if (number_of(found) == ((number - jobs_in(pool)) & NUMBER_MASK) || found == 0) return false; /* not published yet */
-        if (number_of(found) == number && state_of(found) == QUEUED &&
-            atomic_compare_exchange_strong_explicit(&job->word, &found, word(number, CLAIMED, owner), memory_order_acq_rel,
-                                                    memory_order_relaxed)) {
-            describe(pool, number, job, copy);
-            atomic_fetch_add_explicit(&pool->bytes_taken, copy->length, memory_order_relaxed);
-            advance(pool, cursor);
-            return true;
-        }
+        if (number_of(found) == ((number - jobs_in(size)) & NUMBER_MASK) || found == 0) return false; /* not published yet */
+        bool is_queued = number_of(found) == number && state_of(found) == QUEUED;
+        bool is_ours = is_queued && atomic_compare_exchange_strong_explicit(&job->word, &found, word(number, CLAIMED, owner),
+                                                                            memory_order_acq_rel, memory_order_relaxed);
+        if (is_ours) describe(pool, size, number, job, copy);
         advance(pool, cursor);
+        if (is_ours) return true;
     }
+    return false;
 }
 
 int sv_pool_copy(const struct sv_job_copy *job, const struct sv_page_store *store, void *target) {
-    const struct sv_pool *pool = job->pool;
     if (job->is_in_pages) return sv_pages_copy(store, (uint32_t)job->place, target, job->length);
-    if ((job->place & (pool->size - 1)) + job->length > pool->size) return -EBADMSG;
-    if (job->length) memcpy(target, bytes_at(pool, job->place), job->length);
+    if ((job->place & (job->size - 1)) + job->length > job->size) return -EBADMSG;
+    if (job->length) memcpy(target, bytes_at(job->pool, job->size, job->place), job->length);
     return 0;
 }
 
-static bool set_done(struct sv_pool *pool, uint64_t number, struct sv_page_store *store, uint32_t pages) {
-    struct sv_job *job = job_at(pool, number);
+static bool set_done(struct sv_pool *pool, struct sv_job *job, uint64_t number, struct sv_page_store *store, uint32_t pages) {
     atomic_store_explicit(&job->word, word(number, DONE, 0), memory_order_release);
     if (pages) sv_pages_give_back(store, pages);
     atomic_thread_fence(memory_order_seq_cst); /* either the producer sees the space, or we see that it wants some */
@@ -208,46 +212,57 @@ static bool set_done(struct sv_pool *pool, uint64_t number, struct sv_page_store
 }
 
 bool sv_pool_done(const struct sv_job_copy *job, struct sv_page_store *store) {
-    return set_done(job->pool, job->number, store, job->is_in_pages ? (uint32_t)job->place : 0);
+    struct sv_job *shared = job_at(job->pool, job->size, job->number);
+    return set_done(job->pool, shared, job->number, store, job->is_in_pages ? (uint32_t)job->place : 0);
 }
 
 bool sv_pool_has_job(const struct sv_pool *pool) {
     uint64_t cursor = atomic_load_explicit(&pool->cursor, memory_order_acquire);
     uint64_t published = atomic_load_explicit(&pool->published, memory_order_acquire) & NUMBER_MASK;
-    return (cursor & NUMBER_MASK) != published || is_published(pool, cursor & NUMBER_MASK);
+    return (cursor & NUMBER_MASK) != published || is_published(pool, pool->size, cursor & NUMBER_MASK);
 }
 
-uint64_t sv_pool_length(const struct sv_pool *pool) {
-    uint64_t cursor = atomic_load(&pool->cursor) & NUMBER_MASK;
-    uint64_t length = ((atomic_load(&pool->published) & NUMBER_MASK) - cursor) & NUMBER_MASK;
-    return length <= jobs_in(pool) ? length : 0;
+/* Not from numbers that count up: a recovery sets the cursor back before jobs that were done long ago. */
+void sv_pool_count(const struct sv_pool *pool, uint64_t *jobs, uint64_t *bytes) {
+    uint32_t size = pool->size;
+    uint64_t first = atomic_load(&pool->cursor) & NUMBER_MASK;
+    for (uint64_t i = 0; i < jobs_in(size); i++) {
+        uint64_t number = (first + i) & NUMBER_MASK;
+        const struct sv_job *job = job_at(pool, size, number);
+        uint64_t found = atomic_load_explicit(&job->word, memory_order_acquire);
+        if (number_of(found) != number) break;
+        if (state_of(found) != QUEUED) continue;
+        *jobs += 1;
+        *bytes += atomic_load_explicit(&job->length, memory_order_relaxed);
+    }
 }
 
 /* ----------------------------------------------------------------------------------------------------- recovering */
 
 /* The cursor is set back so far, and its version counts up whether that was needed or not. */
-static void set_back(struct sv_pool *pool, uint64_t number) {
+static void set_back(struct sv_pool *pool, uint32_t size, uint64_t number) {
     uint64_t cursor = atomic_load(&pool->cursor), next;
     do {
         uint64_t behind = ((cursor & NUMBER_MASK) - number) & NUMBER_MASK;
-        uint64_t to = behind <= jobs_in(pool) ? number & NUMBER_MASK : cursor & NUMBER_MASK;
+        uint64_t to = behind <= jobs_in(size) ? number & NUMBER_MASK : cursor & NUMBER_MASK;
         next = ((cursor & ~NUMBER_MASK) + (UINT64_C(1) << NUMBER_BITS)) | to;
     } while (!atomic_compare_exchange_weak(&pool->cursor, &cursor, next));
 }
 
 void sv_pool_recover(struct sv_pool *pool, struct sv_page_store *store, uint32_t owner,
                      enum sv_job_fate (*ask)(void *context, struct sv_job *job), void *context) {
-    uint64_t freed = atomic_load(&pool->freed), end = freed + jobs_in(pool);
-    for (uint64_t number = freed; number < end; number++) {
-        struct sv_job *job = job_at(pool, number);
+    uint32_t size = pool->size;
+    uint64_t freed = atomic_load(&pool->freed);
+    for (uint64_t i = 0; i < jobs_in(size); i++) {
+        uint64_t number = freed + i;
+        struct sv_job *job = job_at(pool, size, number);
         uint64_t found = atomic_load(&job->word);
         if (found != word(number, CLAIMED, owner)) continue;
         if (ask(context, job) == SV_JOB_DROP) {
-            set_done(pool, number, store, job->is_in_pages ? (uint32_t)job->place : 0);
+            set_done(pool, job, number, store, job->is_in_pages ? (uint32_t)job->place : 0);
             continue;
         }
-        atomic_fetch_sub_explicit(&pool->bytes_taken, job->length, memory_order_relaxed);
         atomic_store(&job->word, word(number, QUEUED, 0));
-        set_back(pool, number);
+        set_back(pool, size, number);
     }
 }

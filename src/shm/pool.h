@@ -12,7 +12,9 @@
  * The payload lies in the pool's bytes, in order, or, if it is large, in pages of a store. Places and bytes are given back in
  * order; consumers copy a payload and are done with it before they work on it, so that order holds nobody up.
  *
- * Producer: exactly one process, through a `struct sv_pool_writer`; a successor attaches anew. Consumers: any process. */
+ * Producer: exactly one process, through a `struct sv_pool_writer`; a successor attaches anew. Consumers: any process. What lies in
+ * shared memory may be overwritten by a process gone mad: jobs can be lost then, but nobody reads or writes outside of the pool or
+ * loops for ever. */
 #ifndef SV_SHM_POOL_H
 #define SV_SHM_POOL_H
 
@@ -28,7 +30,7 @@ struct sv_job { /* written by the producer before it is published */
     _Alignas(SV_CACHE_LINE) _Atomic uint64_t word; /* number << 24 | enum sv_job_state << 20 | owner */
     uint64_t end;      /* position behind its bytes */
     uint64_t place;    /* position of its bytes, or first page + 1 */
-    uint32_t length;
+    _Atomic uint32_t length; /* atomic for those who only count */
     uint16_t flags;
     uint8_t is_in_pages;
     _Atomic uint8_t was_lost_once; /* who had begun it died, and it was given out again */
@@ -42,22 +44,22 @@ struct sv_pool {
     _Alignas(SV_CACHE_LINE) _Atomic uint64_t published; /* producer: number of the next job */
     _Atomic uint64_t freed;                             /* producer: number of the oldest job whose place is not free */
     _Atomic uint64_t bytes_freed;                       /* producer: position before which bytes are free */
-    _Atomic uint64_t bytes_put;                         /* producer: payload bytes ever published (statistics) */
     _Alignas(SV_CACHE_LINE) _Atomic uint64_t cursor;    /* anyone: version << 40 | number before which nothing is queued */
-    _Alignas(SV_CACHE_LINE) _Atomic uint64_t bytes_taken; /* consumers add: payload bytes ever claimed (statistics) */
-    _Atomic uint32_t want_space;                        /* producer sets, who makes space clears */
+    _Alignas(SV_CACHE_LINE) _Atomic uint32_t want_space; /* producer sets, who makes space clears */
     uint32_t size;                                      /* bytes, a power of two; jobs: size / 64 */
     _Alignas(SV_CACHE_LINE) unsigned char memory[];     /* jobs, then bytes */
 };
 
 struct sv_pool_writer { /* private to the producer */
     struct sv_pool *pool;
+    uint32_t size;     /* as the shared one was at first */
     uint32_t endpoint; /* of the producer: whose pages are being filled */
     uint64_t published, freed, bytes_tail, bytes_freed;
 };
 
 struct sv_job_copy { /* a claimed job as its consumer has it */
     struct sv_pool *pool;
+    uint32_t size;
     uint64_t number;
     uint64_t id, source;
     int64_t stamp_ns;
@@ -82,8 +84,8 @@ int sv_pool_copy(const struct sv_job_copy *job, const struct sv_page_store *stor
 bool sv_pool_done(const struct sv_job_copy *job, struct sv_page_store *store);
 /* True if something is queued. Looks only. */
 bool sv_pool_has_job(const struct sv_pool *pool);
-/* Jobs that are queued, about. */
-uint64_t sv_pool_length(const struct sv_pool *pool);
+/* Adds the jobs that are queued, and the bytes of their payloads. */
+void sv_pool_count(const struct sv_pool *pool, uint64_t *jobs, uint64_t *bytes);
 
 enum sv_job_fate { SV_JOB_QUEUE_AGAIN, SV_JOB_DROP };
 /* After the death of `owner`: asks of each job that it had claimed what is to become of it. */

@@ -27,6 +27,7 @@ struct sv_slot_life { /* written by the process of that parity unless said other
     _Atomic uint32_t unnamed;        /* suspended requests for which there was no name left */
     _Atomic uint32_t suspended_end;  /* names before this one may be in use */
     _Atomic uint32_t beat;           /* odd while code of the program runs; changes when that begins and when it ends */
+    _Atomic uint32_t takes_tasks;    /* task worker that sleeps: it would take a task */
 };
 
 /* Where the code of a process is that runs without end: written by that process when the manager asks (process/fault.h). */
