@@ -109,7 +109,8 @@ describe('the API', function()
     for class, file in pairs { Server = 'Server.lua', Port = 'Port.lua', ListenSocket = 'Port.lua',
       Connections = 'Port.lua', Timer = 'Timer.lua', Table = 'Table.lua', Atomic = 'Atomic.lua', Long = 'Atomic.lua',
       Lock = 'Lock.lua', dns = 'dns.lua', json = 'json.lua', Process = 'Process.lua', ProcessSocket = 'Process.lua',
-      ProcessClass = 'Process.lua', Channel = 'Channel.lua', WaitGroup = 'WaitGroup.lua', coroutine = 'coroutine.lua' } do
+      ProcessClass = 'Process.lua', Channel = 'Channel.lua', WaitGroup = 'WaitGroup.lua',
+      coroutine = 'coroutine.lua' } do
       assert.same(sorted(defined(file, class)), sorted(set_of(app:expect(class))), class)
     end
   end)

@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "lua/coroutine.h"
@@ -237,18 +236,11 @@ static int wait_in_line(lua_State *L, struct pipe_socket *self, struct sv_lua_co
 
 static int refuse_closed(lua_State *L) { return sv_lua_fail_with(L, EBADF, "the socket is closed"); }
 
-static double now(void) {
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
 static int receive_blocking(lua_State *L, struct pipe_socket *self, size_t size, double timeout) {
-    double end = now() + timeout;
+    double end = sv_lua_now() + timeout;
 
     for (;;) {
-        int result = sv_lua_block(self->lua, self->fd, SRVLUA_READABLE, timeout < 0 ? -1 : fmax(end - now(), 0));
+        int result = sv_lua_block(self->lua, self->fd, SRVLUA_READABLE, timeout < 0 ? -1 : fmax(end - sv_lua_now(), 0));
         if (self->fd < 0)
             return refuse_closed(L);
         if (result <= 0)

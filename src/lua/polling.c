@@ -3,11 +3,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "lua/coroutine.h"
 #include "lua/errors.h"
 #include "lua/values.h"
+#include "lua/waiting.h"
 
 #define PERIOD_MS 1
 
@@ -16,13 +16,6 @@ struct waiter {
     struct sv_lua_coroutine *coroutine;
     double end; /* seconds of the monotonic clock, negative: never */
 };
-
-static double now(void) {
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
 
 static void leave(struct waiter *waiter) {
     if (waiter->poll.leave)
@@ -40,7 +33,7 @@ static int look(srvlua_loop *loop, int64_t timer_id, void *user_data) {
     lua_State *L = waiter->coroutine->L;
     int result = waiter->poll.look(waiter->poll.object);
 
-    if (result == -EBUSY && (waiter->end < 0 || now() < waiter->end))
+    if (result == -EBUSY && (waiter->end < 0 || sv_lua_now() < waiter->end))
         return 0;
     leave(waiter); /* while the object is sure to be there */
     srvlua_timer_clear(loop, timer_id);
@@ -61,7 +54,7 @@ int sv_lua_poll(lua_State *L, struct sv_lua_coroutine *coroutine, const struct s
     int64_t id = -SRVLUA_ERROR_MALLOC_FAIL;
 
     if (waiter) {
-        *waiter = (struct waiter){.poll = *poll, .coroutine = coroutine, .end = timeout < 0 ? -1 : now() + timeout};
+        *waiter = (struct waiter){.poll = *poll, .coroutine = coroutine, .end = timeout < 0 ? -1 : sv_lua_now() + timeout};
         id = srvlua_timer_add(sv_lua_loop(coroutine->lua), PERIOD_MS, 1, look, waiter, release);
     }
     if (id < 0) {

@@ -242,39 +242,52 @@ void sv_lua_number_processes(lua_State *L, int index, srvlua_server *server) {
 
 /* -------------------------------------------------------------------------------------------------- in the child itself */
 
+/* What was sent and printed must not be lost with the process. */
+static void hand_over(const struct sv_lua_process *self) {
+    if (self->lua->is_running)
+        srvlua_flush(self->lua->server->server);
+    fflush(NULL);
+}
+
+/* The vector for exec: the path, the strings and numbers of the table at `argument`, if there is one. It lives on the stack. */
+static char *const *check_program(lua_State *L, const char *path, int argument) {
+    int i, count = lua_isnoneornil(L, argument) ? 0 : (int)lua_objlen(L, argument);
+    const char **argv;
+
+    if (!lua_isnoneornil(L, argument) && !lua_istable(L, argument))
+        sv_lua_type_error(L, argument, "table");
+    luaL_checkstack(L, count + LUA_MINSTACK, "arguments of a program");
+    argv = lua_newuserdata(L, ((size_t)count + 2) * sizeof *argv);
+    argv[0] = path;
+    for (i = 1; i <= count; i++) {
+        lua_rawgeti(L, argument, i);
+        if (lua_type(L, -1) != LUA_TSTRING && lua_type(L, -1) != LUA_TNUMBER)
+            sv_lua_argument_error(L, argument, lua_pushfstring(L, "argument %d is a %s", i, luaL_typename(L, -1)));
+        argv[i] = lua_tostring(L, -1);
+    }
+    argv[count + 1] = NULL;
+    return (char *const *)argv;
+}
+
 /* process:exec(path [, arguments]): the process becomes that program, or the failure */
 static int process_exec(lua_State *L) {
     struct sv_lua_process *self = sv_lua_check_process(L);
     const char *path = sv_lua_check_text(L, 2);
-    size_t i, count = lua_isnoneornil(L, 3) ? 0 : lua_objlen(L, 3);
+    char *const *argv = check_program(L, path, 3);
     sigset_t none, before;
-    const char **argv;
+    int error;
 
-    if (!lua_isnoneornil(L, 3) && !lua_istable(L, 3))
-        return sv_lua_type_error(L, 3, "table");
     if (path[0] != '/')
         return sv_lua_argument_error(L, 2, "path that begins with '/' expected");
-    argv = lua_newuserdata(L, (count + 2) * sizeof *argv);
-    argv[0] = path;
-    for (i = 1; i <= count; i++) {
-        lua_rawgeti(L, 3, (int)i);
-        if (lua_type(L, -1) != LUA_TSTRING && lua_type(L, -1) != LUA_TNUMBER)
-            return sv_lua_argument_error(L, 3, lua_pushfstring(L, "argument %d is a %s", (int)i, luaL_typename(L, -1)));
-        argv[i] = lua_tostring(L, -1);
-        lua_rawseti(L, 3, (int)i); /* as text, which the table keeps */
-    }
-    argv[count + 1] = NULL;
     if (!self->is_child)
         return fail(L, "only the process itself can become another program");
-    if (self->lua->is_running)
-        srvlua_flush(self->lua->server->server);
-    fflush(NULL);
+    hand_over(self);
     sigemptyset(&none); /* what the loop reads would stay blocked in the program */
     sigprocmask(SIG_SETMASK, &none, &before);
-    execv(path, (char *const *)argv);
-    i = (size_t)errno;
+    execv(path, argv);
+    error = errno;
     sigprocmask(SIG_SETMASK, &before, NULL);
-    return sv_lua_fail_code(L, (int)i);
+    return sv_lua_fail_code(L, error);
 }
 
 /* process:exit([status = 0]) */
@@ -284,9 +297,7 @@ static int process_exit(lua_State *L) {
 
     if (!self->is_child)
         return fail(L, "only the process itself can end so");
-    if (self->lua->is_running)
-        srvlua_flush(self->lua->server->server);
-    fflush(NULL);
+    hand_over(self);
     _exit(status < 0 || status > 255 ? 1 : status);
 }
 

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "lua/coroutine.h"
@@ -171,16 +170,9 @@ void sv_lua_pipe_close(struct sv_lua_process *self) {
 
 /* ---------------------------------------------------------------------------------------------------------- waiting */
 
-static double now(void) {
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
 /* Waits for this process's end of the pipe until `end` (negative: never). 0, -ETIMEDOUT or -errno. */
 static int wait_until(struct sv_lua_process *self, int events, double end) {
-    double left = end < 0 ? -1 : end - now();
+    double left = end < 0 ? -1 : end - sv_lua_now();
     int result;
 
     if (left < 0 && end >= 0)
@@ -191,7 +183,7 @@ static int wait_until(struct sv_lua_process *self, int events, double end) {
     return result > 0 ? 0 : result < 0 ? result : -ETIMEDOUT;
 }
 
-static double end_of(const struct sv_lua_process *self) { return self->timeout < 0 ? -1 : now() + self->timeout; }
+static double end_of(const struct sv_lua_process *self) { return self->timeout < 0 ? -1 : sv_lua_now() + self->timeout; }
 
 /* Pushes the failure if this process has no end of a pipe; 0: it has. */
 static int refuse_without_pipe(lua_State *L, struct sv_lua_process *self) {

@@ -10,7 +10,7 @@
 
 #define STEP_MS 86400000.0 /* at most at a time: an int of milliseconds is 24 days */
 
-static double now(void) {
+double sv_lua_now(void) {
     struct timespec time;
 
     clock_gettime(CLOCK_MONOTONIC, &time);
@@ -19,7 +19,7 @@ static double now(void) {
 
 /* Milliseconds until `end` (negative: never), for one call. */
 static int milliseconds_until(double end) {
-    double left = end < 0 ? STEP_MS : ceil((end - now()) * 1000);
+    double left = end < 0 ? STEP_MS : ceil((end - sv_lua_now()) * 1000);
 
     return left < 0 ? 0 : (int)(left < STEP_MS ? left : STEP_MS);
 }
@@ -35,7 +35,7 @@ static int poll_until(int fd, int events, double end) {
             return 1;
         if (result < 0 && errno != EINTR)
             return -errno;
-        if (end >= 0 && now() >= end)
+        if (end >= 0 && sv_lua_now() >= end)
             return 0;
     }
 }
@@ -62,14 +62,14 @@ static int turn_until(struct sv_lua *lua, int fd, int events, double end) {
     lua->may_turn = false; /* what runs in it waits by itself */
     do
         srvlua_loop_turn(loop, milliseconds_until(end));
-    while (!is_ready && (end < 0 || now() < end));
+    while (!is_ready && (end < 0 || sv_lua_now() < end));
     lua->may_turn = true;
     srvlua_watch_free(watch);
     return is_ready;
 }
 
 int sv_lua_block(struct sv_lua *lua, int fd, int events, double seconds) {
-    double end = seconds < 0 ? -1 : now() + seconds;
+    double end = seconds < 0 ? -1 : sv_lua_now() + seconds;
 
     return lua->may_turn ? turn_until(lua, fd, events, end) : poll_until(fd, events, end);
 }

@@ -9,6 +9,8 @@
 
 #include "lua/binding.h"
 
+/* Seconds of the monotonic clock. */
+double sv_lua_now(void);
 /* Waits until a descriptor (-1: none) is ready for one of `events` (enum srvlua_readiness), at most so many seconds
  * (negative: for ever). 1; 0: the time is over; -errno. */
 int sv_lua_block(struct sv_lua *lua, int fd, int events, double seconds);
