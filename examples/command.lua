@@ -1,5 +1,4 @@
--- command.lua [port [BASE|PROCESS]]: asks processes of the server for what only they know. `test_getpid` is answered by the
--- process that is asked: the master, a worker. Then it echoes.
+-- command.lua [port [BASE|PROCESS]]: asks processes of the server for what only they know, then echoes.
 local srvlua = require 'srvlua'
 
 local server = srvlua.Server('127.0.0.1', tonumber(arg[1] or 9501), srvlua[arg[2] or 'PROCESS'])

@@ -138,7 +138,8 @@ describe('tasks in a message queue', function()
     it('leave nothing behind when the server ends, ' .. mode, function()
       local before, directory = queues(), support.directory()
       local app = support.boot(mode, HOLD .. [[
-        local server = new_server { task_worker_num = 1, task_ipc_mode = 2, task_tmpdir = arg[2] .. '/made/here', max_wait_time = 0.2 }
+        local server = new_server { task_worker_num = 1, task_ipc_mode = 2, max_wait_time = 0.2,
+          task_tmpdir = arg[2] .. '/made/here' }
         server:on('receive', function(self)
           self:task(('x'):rep(10000))
           for _ = 1, 3 do self:task(('x'):rep(10000)) end
@@ -163,8 +164,8 @@ describe('tasks in a message queue', function()
     it('outlive the server with a key, files and all, ' .. mode, function()
       local key, directory = new_key(), support.directory()
       local source = HOLD .. [[
-        local server = new_server { worker_num = tonumber(arg[4]), task_worker_num = tonumber(arg[5]), task_ipc_mode = 2,
-          message_queue_key = ]] .. key .. [[, task_tmpdir = arg[2] }
+        local server = new_server { worker_num = tonumber(arg[4]), task_worker_num = tonumber(arg[5]),
+          task_ipc_mode = 2, message_queue_key = ]] .. key .. [[, task_tmpdir = arg[2] }
         local running = srvlua.Atomic()
         server:on('receive', function() end)
         server:on('workerStart', function(self, id)
@@ -209,7 +210,8 @@ describe('tasks in a message queue', function()
 
     it('run once more with on_lost_request = "redeliver", ' .. mode, function()
       local app = support.boot(mode, [[
-        local server = new_server { task_worker_num = 1, task_ipc_mode = 3, on_lost_request = 'redeliver', task_tmpdir = arg[2] }
+        local server = new_server { task_worker_num = 1, task_ipc_mode = 3, on_lost_request = 'redeliver',
+          task_tmpdir = arg[2] }
         server:on('receive', function(self)
           self:task(('x'):rep(10000))
           self:task 'next'
