@@ -7,6 +7,7 @@ local core = require 'srvlua.core'
 local modules = {
   Atomic = 'srvlua.Atomic',
   Channel = 'srvlua.Channel',
+  Event = 'srvlua.Event',
   Lock = 'srvlua.Lock',
   Process = 'srvlua.Process',
   Table = 'srvlua.Table',

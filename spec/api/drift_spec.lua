@@ -46,7 +46,7 @@ local APP = [[
   emit('ProcessClass', functions)
   emit('Channel', methods(srvlua.Channel()))
   emit('WaitGroup', methods(srvlua.WaitGroup()))
-  for _, name in ipairs { 'dns', 'json', 'socket', 'coroutine' } do
+  for _, name in ipairs { 'dns', 'json', 'socket', 'coroutine', 'Event' } do
     local functions = {}
     for key, value in pairs(srvlua[name]) do
       if type(value) == 'function' then functions[#functions + 1] = key end
@@ -110,7 +110,7 @@ describe('the API', function()
       Connections = 'Port.lua', Timer = 'Timer.lua', Table = 'Table.lua', Atomic = 'Atomic.lua', Long = 'Atomic.lua',
       Lock = 'Lock.lua', dns = 'dns.lua', json = 'json.lua', Process = 'Process.lua', ProcessSocket = 'Process.lua',
       ProcessClass = 'Process.lua', Channel = 'Channel.lua', WaitGroup = 'WaitGroup.lua',
-      coroutine = 'coroutine.lua' } do
+      coroutine = 'coroutine.lua', Event = 'Event.lua' } do
       assert.same(sorted(defined(file, class)), sorted(set_of(app:expect(class))), class)
     end
   end)
@@ -123,7 +123,7 @@ describe('the API', function()
       expected[name] = true
     end
     for _, name in ipairs { 'Timer', 'Table', 'Task', 'Atomic', 'Lock', 'Process', 'dns', 'json', 'socket', 'Channel',
-      'WaitGroup', 'coroutine' } do
+      'WaitGroup', 'coroutine', 'Event' } do
       fields[name] = true -- loaded at its first use
     end
     assert.same(sorted(expected), sorted(fields))

@@ -278,3 +278,35 @@ TEST(a_turn_has_its_order) {
     CHECK(srvlua_loop_set_cycle(loop, 1, NULL, NULL) == -SRVLUA_ERROR_INVALID_PARAMS);
     srvlua_loop_free(loop);
 }
+
+static int mark_until_five(srvlua_loop *loop, int64_t timer, void *user_data) {
+    int *calls = user_data;
+    (void)timer;
+    if (++*calls < 5)
+        srvlua_call_soon(loop, mark_until_five, calls);
+    return 0;
+}
+
+TEST(what_is_called_soon_comes_in_the_same_turn) {
+    srvlua_loop *loop = srvlua_loop_new();
+    int calls = 0;
+    CHECK(srvlua_call_soon(loop, mark_until_five, &calls) == 0 && srvlua_loop_pending(loop) == 1);
+    srvlua_loop_turn(loop, -1);
+    CHECK(calls == 5 && srvlua_loop_turns(loop) == 1 && srvlua_loop_pending(loop) == 0);
+    srvlua_loop_free(loop);
+}
+
+static int call_for_ever(srvlua_loop *loop, int64_t timer, void *user_data) {
+    (void)timer;
+    ++*(int *)user_data;
+    return srvlua_call_soon(loop, call_for_ever, user_data);
+}
+
+TEST(what_is_called_soon_again_and_again_keeps_nothing_else_from_its_turn) {
+    struct fixture *fixture = set_up();
+    int calls = 0;
+    watch(fixture, SRVLUA_WRITABLE, note_call);
+    srvlua_call_soon(&fixture->loop, call_for_ever, &calls);
+    CHECK(is_called(fixture) && calls > 0 && calls < 100);
+    tear_down(fixture);
+}

@@ -26,6 +26,7 @@
 struct sv_client;
 struct sv_lua_coroutine;
 struct sv_lua_dns;
+struct sv_lua_event;
 struct sv_lua_running;
 struct sv_lua_server;
 
@@ -67,6 +68,10 @@ struct sv_lua {
     bool is_turning;         /* own_loop is */
     bool is_told_to_exit;    /* by Event.exit() */
     int main_error_ref;      /* what the function of srvlua.run failed with; LUA_NOREF: it did not */
+
+    /* event.c */
+    struct sv_lua_event *events; /* descriptors */
+    int cycle_refs[2];           /* functions for the end and the beginning of each turn, LUA_NOREF: none */
 
     /* stack.c; signal handlers look at these */
     struct sv_lua_running *running;       /* the Lua threads that run, innermost first */

@@ -8,6 +8,7 @@
 #include "lua/client/client.h"
 #include "lua/coroutine.h"
 #include "lua/errors.h"
+#include "lua/event.h"
 #include "lua/process.h"
 #include "lua/serialise.h"
 #include "lua/task.h"
@@ -91,6 +92,7 @@ static void forget_parent(lua_State *L, struct sv_lua *lua) {
     sv_lua_forget_signals(L, lua);
     lua->has_made_timer = false;
     sv_lua_forget_coroutines(lua);
+    sv_lua_forget_events(lua);
     lua->may_turn = lua->is_turning = lua->is_told_to_exit = false;
     seed_random(L, lua);
     sv_lua_sockets_after_fork(lua);

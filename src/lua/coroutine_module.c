@@ -224,7 +224,7 @@ static int unpark(lua_State *L) {
     struct sv_lua_coroutine *coroutine = sv_lua_find_coroutine(lua, (int64_t)lua_tonumber(L, 1));
     srvlua_loop *loop = sv_lua_loop(lua);
 
-    if (!coroutine || coroutine->ticket != (int64_t)lua_tonumber(L, 2) || srvlua_defer(loop, wake_parked, coroutine) < 0) {
+    if (!coroutine || coroutine->ticket != (int64_t)lua_tonumber(L, 2) || srvlua_call_soon(loop, wake_parked, coroutine) < 0) {
         lua_pushboolean(L, 0);
         return 1;
     }

@@ -11,6 +11,7 @@
 #include "lua/coroutine_module.h"
 #include "lua/dns.h"
 #include "lua/errors.h"
+#include "lua/event.h"
 #include "lua/lock.h"
 #include "lua/port.h"
 #include "lua/process.h"
@@ -111,6 +112,7 @@ static struct sv_lua *new_state(lua_State *L) {
     lua->sockets_ref = LUA_NOREF;
     lua->loaded_modules_ref = LUA_NOREF;
     lua->main_error_ref = LUA_NOREF;
+    lua->cycle_refs[0] = lua->cycle_refs[1] = LUA_NOREF;
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, state_gc);
     lua_setfield(L, -2, "__gc");
@@ -139,7 +141,7 @@ static struct sv_lua *new_state(lua_State *L) {
     return lua;
 }
 
-/* -> table: Server, Timer, Table, Atomic, Lock, coroutine, dns, compat, constants, version, version_id and the functions of runtime.md 1 and 9 */
+/* -> table: Server, constants, version, version_id, the functions of runtime.md 1 and 9, and a table of each module's C part */
 int luaopen_srvlua_core(lua_State *L) {
     static const struct sv_lua_function functions[] = {
         SV_LUA_FUNCTION("sleep", sv_lua_sleep),
@@ -170,6 +172,8 @@ int luaopen_srvlua_core(lua_State *L) {
     lua_setfield(L, -2, "Lock");
     sv_lua_push_coroutine_module(L, lua);
     lua_setfield(L, -2, "coroutine");
+    sv_lua_push_event_module(L, lua);
+    lua_setfield(L, -2, "Event");
     sv_lua_push_dns_module(L, lua);
     lua_setfield(L, -2, "dns");
     sv_lua_push_process_class(L, lua);

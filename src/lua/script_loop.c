@@ -3,6 +3,7 @@
 
 #include "lua/coroutine.h"
 #include "lua/errors.h"
+#include "lua/event.h"
 #include "lua/values.h"
 
 #define MAX_COROUTINE 100000
@@ -28,6 +29,7 @@ static void end_loop(struct sv_lua *lua, bool is_kept) {
     lua->is_told_to_exit = false;
     if (is_kept)
         return;
+    sv_lua_forget_events(lua);
     srvlua_loop_free(loop);
     lua->own_loop = NULL;
     lua->has_made_timer = false;

@@ -12,6 +12,7 @@
 #include "lua/connections.h"
 #include "lua/coroutine.h"
 #include "lua/errors.h"
+#include "lua/event.h"
 #include "lua/port.h"
 #include "lua/process.h"
 #include "lua/reactor_state.h"
@@ -176,6 +177,7 @@ static int server_start(lua_State *L, struct sv_lua_server *self) {
     if (status != 0)
         end_child(self, lua_tostring(L, -1));
     sv_lua_forget_coroutines(lua);
+    sv_lua_forget_events(lua);
     lua->is_running = false;
     lua->uses_coroutines = lua->can_suspend = false;
     self->has_returned = true;

@@ -193,20 +193,19 @@ int sv_lua_server_after(lua_State *L, struct sv_lua_server *self) { return add_t
 /* server:clearTimer(id) -> true */
 int sv_lua_server_clear_timer(lua_State *L, struct sv_lua_server *self) { return clear_timer(L, self->lua, self, 2); }
 
-/* server:defer(fn) -> true */
-int sv_lua_server_defer(lua_State *L, struct sv_lua_server *self) {
-    srvlua_loop *loop = sv_lua_loop(self->lua);
+int sv_lua_defer(lua_State *L, struct sv_lua *lua, struct sv_lua_server *self, int argument) {
+    srvlua_loop *loop = sv_lua_loop(lua);
     struct deferred *deferred;
     int result;
 
-    sv_lua_check_callable(L, 2);
+    sv_lua_check_callable(L, argument);
     if (!loop)
         return fail(L, self, SRVLUA_ERROR_WRONG_OPERATION, "defer needs the loop of a running server");
     deferred = malloc(sizeof *deferred);
     if (!deferred)
         return fail(L, self, SRVLUA_ERROR_MALLOC_FAIL, srvlua_strerror(SRVLUA_ERROR_MALLOC_FAIL));
-    lua_pushvalue(L, 2);
-    deferred->lua = self->lua;
+    lua_pushvalue(L, argument);
+    deferred->lua = lua;
     deferred->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     result = srvlua_defer(loop, run_deferred, deferred);
     if (result < 0) {
@@ -217,6 +216,9 @@ int sv_lua_server_defer(lua_State *L, struct sv_lua_server *self) {
     lua_pushboolean(L, 1);
     return 1;
 }
+
+/* server:defer(fn) -> true */
+int sv_lua_server_defer(lua_State *L, struct sv_lua_server *self) { return sv_lua_defer(L, self->lua, self, 2); }
 
 /* --------------------------------------------------------------------------------------------------------- the module */
 

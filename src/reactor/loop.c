@@ -8,6 +8,7 @@
 #include "reactor/reactor_internal.h"
 #include "reactor/signal.h"
 
+#define SOON_ROUNDS 16
 #define MAIL_ROUNDS 8 /* so that a flood of records does not keep the sockets waiting */
 
 int sv_loop_call(struct srvlua_loop *loop, srvlua_timer_callback callback, int64_t timer, void *user_data) {
@@ -17,15 +18,17 @@ int sv_loop_call(struct srvlua_loop *loop, srvlua_timer_callback callback, int64
     return result;
 }
 
-static void run_deferred(struct srvlua_loop *loop) {
-    size_t count = loop->deferred_count; /* what they defer in turn comes in the next pass */
+/* What they defer in turn comes in the next pass. */
+static void run_deferred(struct srvlua_loop *loop, struct sv_deferred_list *list) {
+    size_t count = list->count;
     for (size_t i = 0; i < count; i++) {
-        struct sv_deferred next = loop->deferred[i];
+        struct sv_deferred next = list->entries[i];
         if (sv_loop_call(loop, next.callback, 0, next.user_data) && loop->hooks.failed) loop->hooks.failed(loop->hooks.context);
+        if (!loop->ev) return; /* it has ended the loop */
     }
     if (!count) return;
-    loop->deferred_count -= count;
-    for (size_t i = 0; i < loop->deferred_count; i++) loop->deferred[i] = loop->deferred[count + i];
+    list->count -= count;
+    for (size_t i = 0; i < list->count; i++) list->entries[i] = list->entries[count + i];
 }
 
 static void run_cycle(struct srvlua_loop *loop, bool at_begin) {
@@ -56,7 +59,8 @@ static void arm_alarm(struct srvlua_loop *loop) {
 }
 
 static void end_turn(struct srvlua_loop *loop) {
-    run_deferred(loop);
+    run_deferred(loop, &loop->deferred);
+    for (int round = 0; round < SOON_ROUNDS && loop->soon.count; round++) run_deferred(loop, &loop->soon);
     run_cycle(loop, false);
 }
 
@@ -106,7 +110,7 @@ static void on_prepare(struct ev_loop *ev, ev_prepare *watcher, int events) {
     struct srvlua_loop *loop = watcher->data;
     if (!loop->is_turned_by_hand) end_turn(loop);
     if (loop->hooks.before_sleep) loop->hooks.before_sleep(loop->hooks.context);
-    bool may_block = loop->deferred_count == 0 && !loop->is_stopping;
+    bool may_block = !loop->deferred.count && !loop->soon.count && !loop->is_stopping;
     if (sv_timer_heap_next(loop->timers, 0) >= 0) arm_alarm(loop);
     if (loop->endpoint) {
         sv_kick_all(loop->endpoint);
@@ -189,7 +193,8 @@ void sv_loop_free(struct srvlua_loop *loop) {
     sv_watches_detach(loop);
     sv_loop_signals_free(loop);
     ev_loop_destroy(loop->ev);
-    free(loop->deferred);
+    free(loop->deferred.entries);
+    free(loop->soon.entries);
     *loop = (struct srvlua_loop){0};
 }
 
@@ -221,16 +226,24 @@ void sv_loop_stop(struct srvlua_loop *loop) {
     loop->is_stopping = true;
 }
 
-int srvlua_defer(srvlua_loop *loop, srvlua_timer_callback callback, void *user_data) {
-    if (loop->deferred_count == loop->deferred_capacity) {
-        size_t capacity = loop->deferred_capacity ? loop->deferred_capacity * 2 : 16;
-        struct sv_deferred *grown = realloc(loop->deferred, capacity * sizeof *grown);
+static int add_deferred(struct sv_deferred_list *list, srvlua_timer_callback callback, void *user_data) {
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity ? list->capacity * 2 : 16;
+        struct sv_deferred *grown = realloc(list->entries, capacity * sizeof *grown);
         if (!grown) return -ENOMEM;
-        loop->deferred = grown;
-        loop->deferred_capacity = capacity;
+        list->entries = grown;
+        list->capacity = capacity;
     }
-    loop->deferred[loop->deferred_count++] = (struct sv_deferred){callback, user_data};
+    list->entries[list->count++] = (struct sv_deferred){callback, user_data};
     return 0;
+}
+
+int srvlua_defer(srvlua_loop *loop, srvlua_timer_callback callback, void *user_data) {
+    return add_deferred(&loop->deferred, callback, user_data);
+}
+
+int srvlua_call_soon(srvlua_loop *loop, srvlua_timer_callback callback, void *user_data) {
+    return add_deferred(&loop->soon, callback, user_data);
 }
 
 int srvlua_loop_set_cycle(srvlua_loop *loop, int at_begin, srvlua_timer_callback callback, void *user_data) {
@@ -266,5 +279,5 @@ int64_t srvlua_loop_turns(const srvlua_loop *loop) {
 }
 
 size_t srvlua_loop_pending(const srvlua_loop *loop) {
-    return sv_loop_user_timers(loop) + loop->watch_count + loop->deferred_count;
+    return sv_loop_user_timers(loop) + loop->watch_count + loop->deferred.count + loop->soon.count;
 }

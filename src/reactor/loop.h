@@ -24,6 +24,11 @@ struct sv_deferred {
     void *user_data;
 };
 
+struct sv_deferred_list {
+    struct sv_deferred *entries;
+    size_t count, capacity;
+};
+
 struct sv_loop_hooks { /* all may be NULL; `context` goes with each */
     sv_receiver receive;                /* a record came in */
     void (*after_mail)(void *context);  /* a batch of records was handed over */
@@ -48,8 +53,7 @@ struct srvlua_loop {
     ev_timer sweep; /* once a second: looks into all rings, for bells that died with their ringer */
     struct sv_timer_heap *timers;
     struct sv_loop_signals *signals; /* signal.h; NULL: it reads none */
-    struct sv_deferred *deferred;
-    size_t deferred_count, deferred_capacity;
+    struct sv_deferred_list deferred, soon;
     uint64_t turns;
     struct srvlua_watch *watches;
     size_t watch_count; /* of those that are not in the background */

@@ -5,6 +5,7 @@
 ---@class srvlua
 ---@field Server srvlua.ServerClass
 ---@field Timer srvlua.Timer
+---@field Event srvlua.Event
 ---@field Table srvlua.TableClass
 ---@field Task srvlua.TaskModule
 ---@field Atomic srvlua.AtomicClass

@@ -1,0 +1,3 @@
+--- `require 'srvlua.Event'`: descriptors that this process watches, and its loop (C part: srvlua.core).
+
+return require('srvlua.core').Event
