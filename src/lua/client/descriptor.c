@@ -10,6 +10,8 @@
 #include "lua/client/words.h"
 #include "lua/waiting.h"
 
+#define LATEST_MS INT64_C(1000000000000)
+
 int64_t sv_client_now_ns(void) {
     struct timespec time;
 
@@ -59,23 +61,27 @@ static int ring(srvlua_loop *loop, int64_t timer_id, void *user_data) {
     return settle(descriptor, 0);
 }
 
-/* Sees to it that the alarm rings at that time or before. 0 or -errno. */
+/* Sees to it that the alarm rings at that time (0: never) or before. What waits without a descriptor, for a name or its turn, has
+ * no watch to keep a program's own loop going: its alarm does. 0 or -errno. */
 static int set_alarm(struct sv_descriptor *descriptor, int64_t due_ns) {
-    srvlua_loop *loop = sv_lua_loop(descriptor->client->lua);
+    const struct sv_lua *lua = descriptor->client->lua;
+    bool is_counted = lua->own_loop && descriptor->fd < 0;
     struct sv_alarm *alarm;
-    int64_t left_ns;
+    int64_t ms = LATEST_MS;
 
-    if (due_ns == 0 || (descriptor->alarm && descriptor->alarm->due_ns <= due_ns))
+    if (due_ns == 0 && !is_counted)
         return 0;
+    if (descriptor->alarm && (due_ns == 0 || descriptor->alarm->due_ns <= due_ns))
+        return 0;
+    if (due_ns)
+        ms = (due_ns - sv_client_now_ns() + SV_CLIENT_NS_PER_MS - 1) / SV_CLIENT_NS_PER_MS;
     clear_alarm(descriptor);
     alarm = malloc(sizeof *alarm);
     if (!alarm)
         return -ENOMEM;
-    left_ns = due_ns - sv_client_now_ns();
-    *alarm = (struct sv_alarm){.loop = loop, .due_ns = due_ns};
-    alarm->id = srvlua_timer_add_background(loop,
-                                            left_ns > 0 ? (left_ns + SV_CLIENT_NS_PER_MS - 1) / SV_CLIENT_NS_PER_MS : 1,
-                                            0, ring, alarm, release_alarm);
+    *alarm = (struct sv_alarm){.loop = sv_lua_loop(lua), .due_ns = due_ns ? due_ns : INT64_MAX};
+    alarm->id = (is_counted ? srvlua_timer_add : srvlua_timer_add_background)(alarm->loop, ms > 1 ? ms : 1, 0, ring,
+                                                                              alarm, release_alarm);
     if (alarm->id < 0) {
         free(alarm);
         return -ENOMEM;
@@ -97,6 +103,16 @@ static int on_ready(srvlua_loop *loop, int fd, int events, void *user_data) {
     return settle(descriptor, events);
 }
 
+/* An open socket keeps a server's process from leaving, unless it rests. A program's own loop ends when nothing can happen any
+ * more: there it counts only while somebody waits for it. */
+static void count_watch(struct sv_descriptor *descriptor) {
+    bool is_waited_for = descriptor->reading || descriptor->writing;
+    bool is_counted = !descriptor->on_idle && (is_waited_for || !descriptor->client->lua->own_loop);
+
+    if (descriptor->watch)
+        srvlua_watch_set_background(descriptor->watch, !is_counted);
+}
+
 /* The watch, if this process has a loop; made anew when another loop has come. */
 static srvlua_watch *find_watch(struct sv_descriptor *descriptor) {
     srvlua_loop *loop;
@@ -106,6 +122,7 @@ static srvlua_watch *find_watch(struct sv_descriptor *descriptor) {
     srvlua_watch_free(descriptor->watch);
     loop = sv_lua_loop(descriptor->client->lua);
     descriptor->watch = loop ? srvlua_watch_new(loop, descriptor->fd, 0, on_ready, descriptor, NULL) : NULL;
+    count_watch(descriptor);
     return descriptor->watch;
 }
 
@@ -136,6 +153,7 @@ static void leave(struct sv_operation *operation) {
         descriptor->reading = NULL;
     if (descriptor->writing == operation)
         descriptor->writing = NULL;
+    count_watch(descriptor);
 }
 
 static void set_deadline(struct sv_operation *operation) {
@@ -158,6 +176,7 @@ static void enter(struct sv_operation *operation) {
         descriptor->reading = operation;
     if (operation->is_writing)
         descriptor->writing = operation;
+    count_watch(descriptor);
 }
 
 /* Makes an operation of a coroutine wait. 0 or -errno. */
@@ -372,6 +391,7 @@ void sv_descriptor_init(struct sv_descriptor *descriptor, struct sv_client *clie
 }
 
 int sv_descriptor_adopt(struct sv_descriptor *descriptor, int fd) {
+    clear_alarm(descriptor); /* the next one is of another kind */
     descriptor->fd = fd;
     descriptor->is_drained = true;
     if (!sv_lua_loop(descriptor->client->lua) || find_watch(descriptor))
@@ -423,13 +443,12 @@ void sv_descriptor_rest(struct sv_descriptor *descriptor, void (*on_idle)(struct
     if (!sv_lua_loop(descriptor->client->lua) || !find_watch(descriptor))
         return; /* who takes it out looks first */
     srvlua_watch_set(descriptor->watch, SRVLUA_READABLE);
-    srvlua_watch_set_background(descriptor->watch, 1);
+    count_watch(descriptor);
     set_alarm(descriptor, until_ns);
 }
 
 void sv_descriptor_wake(struct sv_descriptor *descriptor) {
     descriptor->on_idle = NULL;
     descriptor->idle_until_ns = 0;
-    if (descriptor->watch)
-        srvlua_watch_set_background(descriptor->watch, 0);
+    count_watch(descriptor);
 }
