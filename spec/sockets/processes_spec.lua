@@ -150,8 +150,12 @@ describe('client sockets in other places', function()
         end)
         kept:settimeout(50)
         emit('outside', kept:send 'x', kept:receive())
-        srvlua.run(function() emit('inside', kept:receive()) end)
-        emit 'done'
+        srvlua.run(function()
+          emit('inside', kept:receive())
+          kept:settimeout(5000)
+          srvlua.go(function() kept:receive() end)
+          error 'the end of this run'
+        end)
       ]], listener.port,
     }
     serve(app, listener, 'script')
@@ -161,7 +165,45 @@ describe('client sockets in other places', function()
     assert.same({ 1, nil, 'timeout', '' }, { app:expect 'outside' })
     kept:send 'here\n'
     app:expect('inside', 'here')
-    app:expect 'done'
+    assert.equal(1, (app:wait()))
+  end)
+
+  it('can be used again when who waited for them will not go on', function()
+    local listener = peers.listen()
+    local app = support.launch {
+      support.launcher, '-e', "local srvlua, emit = require 'support.prelude'() " .. [[
+        local PORT = tonumber(arg[1])
+        local socket = srvlua.socket
+        local sock, connecting, udp = assert(socket.connect('127.0.0.1', PORT)), socket.tcp(), socket.udp()
+        local options = { pool = 'one', pool_size = 1, backlog = 1 }
+        udp:setpeername('127.0.0.1', PORT)
+        emit('ended', pcall(srvlua.run, function()
+          local first = socket.tcp()
+          first:connect('127.0.0.1', PORT, options)
+          srvlua.go(function() sock:receive() end)
+          srvlua.go(function() udp:receive() end)
+          srvlua.go(function() connecting:connect('127.0.0.1', PORT, options) end)
+          emit('busy', sock:receive())
+          error 'over'
+        end))
+        sock:settimeout(30)
+        udp:settimeout(30)
+        emit('sock', sock:receive())
+        emit('udp', udp:receive())
+        emit('connecting', connecting:send 'x')
+        emit('closed', sock:close())
+      ]], listener.port,
+    }
+    listener:accept()
+    local ended, message = app:expect 'ended'
+    assert.is_false(ended)
+    assert.matches('over', message)
+    assert.same({ nil, 'socket busy reading' }, { app:expect 'busy' })
+    assert.same({ nil, 'timeout', '' }, { app:expect 'sock' })
+    local _, refused = app:expect 'udp'
+    assert.is_true(refused == 'timeout' or refused == 'connection refused')
+    assert.same({ nil, 'closed' }, { app:expect 'connecting' })
+    app:expect('closed', 1)
     assert.equal(0, (app:wait()))
   end)
 end)

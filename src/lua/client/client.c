@@ -39,7 +39,9 @@ int64_t sv_client_default_timeout(struct sv_client *client, enum sv_client_timeo
 
     if (!client->has_timeouts || client->timeouts_of != server) {
         for (i = 0; i < SV_CLIENT_TIMEOUTS; i++)
-            client->timeouts_ns[i] = (int64_t)(seconds_setting(lua, defaults[i].setting, defaults[i].seconds) * 1e9);
+            client->timeouts_ns[i] = (int64_t)(fmin(seconds_setting(lua, defaults[i].setting, defaults[i].seconds),
+                                                    1e9) *
+                                               1e9);
         client->timeouts_of = server;
         client->has_timeouts = !server || lua->is_running; /* before start() they may yet change */
     }

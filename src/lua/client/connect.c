@@ -224,14 +224,19 @@ void sv_tcp_forget_connecting(struct sv_tcp *self) {
     end(self->connecting);
 }
 
-void sv_tcp_notice_fork(struct sv_tcp *self) {
+void sv_tcp_check_connecting(struct sv_tcp *self) {
     struct sv_connect *attempt = self->connecting;
 
-    if (attempt->stream)
+    if (!attempt->stream) { /* all else was its parent's, and is gone */
+        self->connecting = NULL;
+        free(attempt->lookup.answer);
+        free(attempt);
         return;
-    self->connecting = NULL;
-    free(attempt->lookup.answer); /* all else was its parent's, and is gone */
-    free(attempt);
+    }
+    if (!attempt->operation.coroutine || !attempt->operation.coroutine->is_abandoned)
+        return;
+    sv_descriptor_drop_abandoned(&attempt->stream->descriptor);
+    end(attempt);
 }
 
 static struct sv_connect *new_attempt(struct sv_tcp *self, const struct sv_connect_request *request) {

@@ -429,6 +429,21 @@ void sv_descriptor_close(struct sv_descriptor *descriptor) {
     let_go(descriptor);
 }
 
+static void drop_if_abandoned(struct sv_operation *operation) {
+    struct sv_lua_coroutine *coroutine = operation ? operation->coroutine : NULL;
+
+    if (!coroutine || !coroutine->is_abandoned)
+        return;
+    leave(operation);
+    operation->coroutine = NULL;
+    sv_lua_resume(coroutine, 0); /* one that was killed ends */
+}
+
+void sv_descriptor_drop_abandoned(struct sv_descriptor *descriptor) {
+    drop_if_abandoned(descriptor->reading);
+    drop_if_abandoned(descriptor->writing);
+}
+
 void sv_descriptor_abandon(struct sv_descriptor *descriptor) {
     descriptor->reading = descriptor->writing = NULL;
     clear_alarm(descriptor);

@@ -72,6 +72,8 @@ void sv_descriptor_close(struct sv_descriptor *descriptor);
 void sv_descriptor_rest(struct sv_descriptor *descriptor, void (*on_idle)(struct sv_descriptor *), int64_t until_ns);
 /* The contrary. */
 void sv_descriptor_wake(struct sv_descriptor *descriptor);
+/* Whoever waits and will not be resumed any more waits no longer. */
+void sv_descriptor_drop_abandoned(struct sv_descriptor *descriptor);
 /* In a forked child: gives up the copy. */
 void sv_descriptor_abandon(struct sv_descriptor *descriptor);
 

@@ -34,7 +34,7 @@ static struct sv_tcp *check_tcp(lua_State *L) {
 
     sv_client_check_process(self->client);
     if (self->connecting)
-        sv_tcp_notice_fork(self);
+        sv_tcp_check_connecting(self);
     return self;
 }
 
@@ -44,13 +44,14 @@ int64_t sv_tcp_timeout(const struct sv_tcp *self, enum sv_client_timeout which) 
 
 /* Why nothing that reads, or writes, can begin now: an error of words.h, or 0. */
 static int why_not(const struct sv_tcp *self, bool to_read, bool to_write) {
-    const struct sv_descriptor *descriptor;
+    struct sv_descriptor *descriptor;
 
     if (self->connecting)
         return SV_CLIENT_BUSY_CONNECTING;
     if (!self->stream)
         return SV_CLIENT_CLOSED;
     descriptor = &self->stream->descriptor;
+    sv_descriptor_drop_abandoned(descriptor);
     if (descriptor->reading && descriptor->reading == descriptor->writing)
         return SV_CLIENT_BUSY_CONNECTING; /* it is shaking hands */
     if (to_read && descriptor->reading)

@@ -55,8 +55,8 @@ int sv_tcp_connect(lua_State *L, struct sv_tcp *self, const struct sv_connect_re
 void sv_tcp_stop_connecting(struct sv_tcp *self);
 /* The Lua state ends: its coroutine does not go on. */
 void sv_tcp_forget_connecting(struct sv_tcp *self);
-/* If this process was forked while the object connected, it does no longer. */
-void sv_tcp_notice_fork(struct sv_tcp *self);
+/* If this process was forked while the object connected, or its coroutine will not be resumed, it does no longer. */
+void sv_tcp_check_connecting(struct sv_tcp *self);
 
 /* A time limit of the object, or the default. */
 int64_t sv_tcp_timeout(const struct sv_tcp *self, enum sv_client_timeout which);

@@ -59,11 +59,12 @@ static int64_t timeout_of(const struct udp *self, enum sv_client_timeout which) 
 
 /* Why nothing can begin now: an error of words.h, or 0. */
 static int why_not(const struct udp *self, bool to_read, bool to_write) {
-    const struct sv_descriptor *descriptor;
+    struct sv_descriptor *descriptor;
 
     if (!self->socket)
         return SV_CLIENT_CLOSED;
     descriptor = &self->socket->descriptor;
+    sv_descriptor_drop_abandoned(descriptor);
     if (descriptor->reading && descriptor->reading == descriptor->writing)
         return SV_CLIENT_BUSY_CONNECTING;
     if (to_read && descriptor->reading)
