@@ -520,14 +520,15 @@ static void wait_blocking(ares_channel channel, const struct lookup *lookup, dou
     while (!lookup->is_finished) {
         ares_socket_t sockets[ARES_GETSOCK_MAXNUM];
         struct pollfd polled[ARES_GETSOCK_MAXNUM];
-        int mask = ares_getsock(channel, sockets, ARES_GETSOCK_MAXNUM), count = 0, i;
+        unsigned mask = (unsigned)ares_getsock(channel, sockets, ARES_GETSOCK_MAXNUM); /* c-ares' macros overflow an int */
+        int count = 0, i;
         double left = end - now();
         struct timeval most = {.tv_sec = (time_t)left, .tv_usec = 0}, wait;
 
         if (left <= 0)
             return;
         for (i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
-            short events = (ARES_GETSOCK_READABLE(mask, i) ? POLLIN : 0) | (ARES_GETSOCK_WRITABLE(mask, i) ? POLLOUT : 0);
+            short events = (mask >> i & 1 ? POLLIN : 0) | (mask >> (i + ARES_GETSOCK_MAXNUM) & 1 ? POLLOUT : 0);
             if (events)
                 polled[count++] = (struct pollfd){.fd = sockets[i], .events = events};
         }
