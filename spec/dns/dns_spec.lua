@@ -175,6 +175,23 @@ describe('dns.resolve', function()
     app:expect('silent', false, 712)
   end)
 
+  it('begins anew when the loop of a script has ended', function()
+    local app = support.boot('PROCESS', [[
+      emit('ended', pcall(srvlua.run, function()
+        srvlua.go(function() srvlua.dns.resolve('name.invalid') end)
+        error('early', 0)
+      end))
+      for _ = 1, 2 do
+        srvlua.run(function() emit('in the next', srvlua.dns.resolve('127.0.0.1')[1]) end)
+      end
+      emit('localhost', srvlua.dns.resolve('localhost', { family = 'inet' })[1])
+    ]], { start = false })
+    app:expect('ended', false, 'early')
+    app:expect('in the next', '127.0.0.1')
+    app:expect('in the next', '127.0.0.1')
+    app:expect('localhost', '127.0.0.1')
+  end)
+
   it('keeps answers as long as their TTL and dns_cache_expire allow, and dns_cache_capacity of them', function()
     local app, names = boot('BASE', [[
       settings.dns_cache_capacity = 2

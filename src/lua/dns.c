@@ -67,7 +67,8 @@ struct sv_lua_dns {
     srvlua_loop *loop; /* of the channel */
     ares_channel channel;
     bool has_channel;
-    bool is_stale; /* the loop has gone */
+    bool is_stale;   /* the loop has gone */
+    bool is_foreign; /* it is another process's: this one was forked */
     bool is_giving_out;
     int64_t tick; /* timer of the channel */
     struct socket_watch *watches;
@@ -254,7 +255,7 @@ static void watch_socket(void *context, ares_socket_t fd, int is_reading, int is
         if (!watch)
             return;
         *link = watch->next;
-        if (!dns->is_stale)
+        if (!dns->is_foreign)
             srvlua_watch_free(watch->watch);
         free(watch);
     } else if (watch) {
@@ -349,7 +350,7 @@ static void give_out(struct sv_lua_dns *dns) {
     settle(dns);
 }
 
-/* Ends the channel; whoever waits yet is forgotten. A stale one has lost its loop: what belongs to that is not touched. */
+/* Ends the channel; whoever waits yet is forgotten. A stale one has lost its loop, and its timers with it. */
 static void end_channel(struct sv_lua_dns *dns) {
     int64_t tick = dns->tick;
 
@@ -363,7 +364,7 @@ static void end_channel(struct sv_lua_dns *dns) {
     while (dns->watches) {
         struct socket_watch *watch = dns->watches;
         dns->watches = watch->next;
-        if (!dns->is_stale)
+        if (!dns->is_foreign)
             srvlua_watch_free(watch->watch);
         free(watch);
     }
@@ -374,7 +375,6 @@ static void end_channel(struct sv_lua_dns *dns) {
             detach(lookup->waiting);
         free(lookup);
     }
-    dns->is_stale = false;
 }
 
 /* Ends the channel if nobody waits. */
@@ -407,13 +407,13 @@ static struct sv_lua_dns *find_dns(struct sv_lua *lua) {
     }
     if (dns->owner != getpid()) { /* forked: the loop and who waits in it are another process's */
         dns->owner = getpid();
-        dns->is_stale = true;
+        dns->is_stale = dns->is_foreign = true;
         dns->is_giving_out = false;
         sv_lua_dns_cache_clear(dns->cache);
     }
     if (dns->is_stale)
         end_channel(dns);
-    dns->is_stale = false;
+    dns->is_stale = dns->is_foreign = false;
     return dns;
 }
 
@@ -620,6 +620,7 @@ void sv_lua_dns_close(struct sv_lua *lua) {
     if (!dns)
         return;
     dns->is_stale = true; /* the loops are gone, or go themselves */
+    dns->is_foreign = dns->owner != getpid();
     end_channel(dns);
     sv_lua_dns_cache_free(dns->cache);
     free(dns);
@@ -662,7 +663,6 @@ static void finish_resolving(void *context, int code, const struct sv_lua_dns_an
         resolving->count = push_answer(resolving->L, code, answer);
         return;
     }
-    free(resolving);
     lua = coroutine->lua;
     lua_checkstack(lua->L, LUA_MINSTACK);
     count = push_answer(lua->L, code, answer);
@@ -714,7 +714,7 @@ static int resolve(lua_State *L) {
     struct sv_lua_coroutine *coroutine;
     struct sv_lua_dns_query *query;
     struct resolving *resolving;
-    int family, result, count;
+    int family, result;
     double timeout;
 
     check_options(L, &family, &timeout);
@@ -724,18 +724,15 @@ static int resolve(lua_State *L) {
         result = sv_lua_dns_block(lua, name, family, timeout, &answer);
         return push_answer(L, -result, &answer);
     }
-    resolving = calloc(1, sizeof *resolving);
-    if (!resolving)
-        return sv_lua_fail_code(L, SRVLUA_ERROR_MALLOC_FAIL);
-    resolving->L = L;
+    resolving = lua_newuserdata(L, sizeof *resolving);
+    *resolving = (struct resolving){.L = L};
     result = sv_lua_dns_start(lua, name, family, timeout, finish_resolving, resolving, &query);
     if (result == 0 && query) {
         resolving->coroutine = coroutine;
-        return sv_lua_suspend(L, coroutine, "dns.resolve");
+        lua_replace(L, 1); /* it stays there while the coroutine waits */
+        return sv_lua_suspend_with(L, coroutine, "dns.resolve", 1);
     }
-    count = resolving->count;
-    free(resolving);
-    return result < 0 ? sv_lua_fail_code(L, -result) : count;
+    return result < 0 ? sv_lua_fail_code(L, -result) : resolving->count;
 }
 
 /* dns.clearCache() -> true */
