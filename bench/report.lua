@@ -1,4 +1,4 @@
--- report.lua FOLDER: makes the table and FOLDER/echo.json, FOLDER/idle.json of the figures that bench/run collected.
+-- report.lua FOLDER: makes the tables and FOLDER/{echo,idle,tasks}.json of the figures that bench/run collected.
 -- They come on stdin, one line each; run says what is in them. A ratio is better when higher; 1 is like the raw loop.
 --
 -- On a machine that does other things, too, look at "quiet": CPU time per echo where it was least disturbed (the 20th
@@ -18,12 +18,15 @@ local AIMS = {
   [1] = { ['lua-BASE'] = 0.9, ['lua-PROCESS'] = 0.8 },
   [16] = { ['lua-BASE'] = 0.85, ['lua-PROCESS'] = 0.6 },
 }
+-- by number of CPUs; what is missing has no aim of its own
+local TASK_AIMS = { [2] = { given = 2e6, finished = 0.5e6, p50 = 5 }, [1] = { p50 = 15 } }
 local LOAD_IS_LIMIT = 0.9 -- a raw loop that used less of its CPU than this had not enough to do
 
 -- ---------------------------------------------------------------------------------------------------------- figures
 
 local run, idle = nil, {}
 local samples = {} -- depth → server → round → figures
+local task_rounds = {} -- "MODE CPUS" → rounds
 
 for line in io.lines() do
   local words = {}
@@ -38,6 +41,11 @@ for line in io.lines() do
       pss_bytes = (words[6] - words[4]) * 1024 / held,
       owner_bytes = (words[7] - words[5]) * 1024 / held,
     }
+  elseif words[1] == 'tasks' then
+    local _, _, mode, cpus, given, given_cpu, finished, p50, p99 = unpack(words)
+    local name = mode .. ' ' .. cpus
+    task_rounds[name] = task_rounds[name] or {}
+    table.insert(task_rounds[name], { given = given, given_cpu = given_cpu, finished = finished, p50 = p50, p99 = p99 })
   else
     local _, round, server, depth, rate, p50, p99, echoes, cpu_ns = unpack(words)
     samples[depth] = samples[depth] or {}
@@ -70,8 +78,20 @@ local function summary(server, depth)
 end
 
 local echo = {}
-for _, depth in ipairs(DEPTHS) do
+for _, depth in ipairs(samples[1] and DEPTHS or {}) do
   for _, server in ipairs(SERVERS) do echo[#echo + 1] = summary(server, depth) end
+end
+
+local tasks = {}
+for _, mode in ipairs { 'BASE', 'PROCESS' } do
+  for _, cpus in ipairs { 2, 1 } do
+    local rounds = task_rounds[mode .. ' ' .. cpus]
+    local row = rounds and { mode = mode, cpus = cpus, aims = TASK_AIMS[cpus] }
+    for _, name in ipairs(rounds and { 'given', 'given_cpu', 'finished', 'p50', 'p99' } or {}) do
+      row[name] = spread(rounds, function(figures) return figures[name] end)
+    end
+    tasks[#tasks + 1] = row
+  end
 end
 
 -- ------------------------------------------------------------------------------------------------------------- table
@@ -89,10 +109,13 @@ local function range(values)
   return ('%.2f %.2f %.2f'):format(values.min, values.median, values.max)
 end
 
-print(('%s, Linux %s; %d connections, messages of 64 bytes, %d rounds of %g s'):format(run.cpu, run.kernel,
-  run.connections, run.rounds, run.seconds))
-print('One CPU for the server, one for the load. Medians; ratios to the raw loop of the same round: min median max.')
-for _, depth in ipairs(DEPTHS) do
+print(('%s, Linux %s'):format(run.cpu, run.kernel))
+if #echo > 0 then
+  print(('%d connections, messages of 64 bytes, %d rounds of %g s. One CPU for the server, one for the load.'):format(
+    run.connections, run.rounds, run.seconds))
+  print('Medians; ratios to the raw loop of the same round: min median max.')
+end
+for _, depth in ipairs(#echo > 0 and DEPTHS or {}) do
   print(('\n%-16s %9s %7s %7s %7s %9s  %-14s  %-14s %6s %5s'):format('depth ' .. depth, 'echoes/s', 'p50 us',
     'p99 us', 'CPU ns', 'CPU used', 'echoes/s ratio', 'per CPU second', 'quiet', 'aim'))
   for _, row in ipairs(echo) do
@@ -103,7 +126,7 @@ for _, depth in ipairs(DEPTHS) do
     end
   end
 end
-print()
+if #idle > 0 then print() end
 for _, row in ipairs(idle) do
   print(('%-16s %d idle connections: %.0f bytes each (Pss of all processes), %.0f in the owning process'):format(
     TITLES[row.server], row.connections, row.pss_bytes, row.owner_bytes))
@@ -113,6 +136,20 @@ for _, row in ipairs(echo) do
     print(('Depth %d: the raw loop had its CPU for %.0f %% of the time only: something else ran there, or the load was '
       .. 'not enough. Look at the ratio per CPU second.'):format(row.depth, row.cpu_share.median * 100))
   end
+end
+
+if #tasks > 0 then
+  print(('\n%-16s %18s %18s %18s %16s %9s'):format('tasks', 'given/s', 'per CPU second', 'finished/s', 'taskwait p50 us',
+    'p99 us'))
+  for _, row in ipairs(tasks) do
+    local function cell(name, form)
+      local aim = row.aims[name]
+      return (form .. '%s'):format(row[name].median, aim and (' (' .. form .. ')'):format(aim) or '')
+    end
+    print(('%-16s %18s %18s %18s %16s %9s'):format(('%s, %d CPU%s'):format(row.mode, row.cpus, row.cpus > 1 and 's' or ''),
+      cell('given', '%.0f'), cell('given_cpu', '%.0f'), cell('finished', '%.0f'), cell('p50', '%.1f'), cell('p99', '%.1f')))
+  end
+  print('Tables of five keys, one task worker; medians of the rounds, in brackets what is aimed at.')
 end
 
 -- -------------------------------------------------------------------------------------------------------------- JSON
@@ -136,5 +173,6 @@ local function write(name, value)
   file:close()
 end
 
-write('echo.json', { run = run, results = echo })
-write('idle.json', { run = run, results = idle })
+for name, results in pairs { echo = echo, idle = idle, tasks = tasks } do
+  if #results > 0 then write(name .. '.json', { run = run, results = results }) end
+end
