@@ -74,6 +74,9 @@ describe('make install', function()
     for _, mode in ipairs { 'PROCESS', 'BASE' } do
       serves({ directory .. '/bin/srvlua', app, mode }, bare())
     end
+    local result = support.run({ directory .. '/bin/srvlua', '-e', "require('srvlua.compat.ngx').install() " ..
+      "io.write(require('srvlua').json.encode { ngx.md5 'abc', ngx.null })" }, { env = bare(), cwd = '/' })
+    assert.equal('["900150983cd24fb0d6963f7d28e17f72",null]', result.out, result.err)
     if support.sanitizer then return end -- a stock interpreter cannot load a sanitised module
     local env = bare { LUA_PATH = directory .. '/share/lua/5.1/?.lua;' .. directory .. '/share/lua/5.1/?/init.lua',
                        LUA_CPATH = directory .. '/lib/lua/5.1/?.so' }
