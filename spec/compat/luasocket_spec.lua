@@ -128,6 +128,36 @@ describe('srvlua.compat.luasocket', function()
     end
   end)
 
+  it('has connected datagrams', function()
+    local peer = support.boot('BASE', [[
+      local server = new_server(nil, srvlua.SOCK_UDP)
+      server:on('packet', function(_, data, client) server:sendto(client.address, client.port, data .. '!') end)
+      run(server)
+    ]])
+    local app = support.boot('PROCESS', [[
+      local socket = require 'srvlua.compat.luasocket'
+      srvlua.run(function()
+        local u = socket.udp()
+        emit('peer', u:setpeername('127.0.0.1', arg[2]), u:settimeout(5))
+        emit('send', u:send 'hello')
+        emit('receive', u:receive())
+        u:send 'hello'
+        emit('cut', u:receive(3))
+        u:settimeout(0.05)
+        emit('timeout', u:receive())
+        emit('unsupported', u:sendto('x', '127.0.0.1', 1), u:receivefrom())
+        emit('close', u:close(), u:getfd())
+      end)
+    ]], { start = false, args = { tostring(peer.where[1]) } })
+    app:expect('peer', 1, 1)
+    app:expect('send', 1)
+    app:expect('receive', 'hello!')
+    app:expect('cut', 'hel')
+    app:expect('timeout', nil, 'timeout')
+    app:expect('unsupported', nil, nil, 'not supported')
+    app:expect('close', 1, -1)
+  end)
+
   -- Answers after a moment, with the body chunked, or counted, or until the connection closes.
   local HTTP = [[
     local server = new_server()
