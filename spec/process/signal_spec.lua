@@ -103,6 +103,32 @@ describe('Process.signal', function()
     end)
   end)
 
+  it('works in srvlua.run, and is over with it', function()
+    local app = support.boot('PROCESS', [[
+      local Process = srvlua.Process
+      emit('run', srvlua.run(function()
+        local count = 0
+        Process.signal(srvlua.SIGTERM, function(signo)
+          count = count + 1
+          srvlua.sleep(0.001)
+          emit('signal', signo, count)
+          if count == 2 then srvlua.Timer.clearAll() end
+        end)
+        srvlua.Timer.tick(60000, print)
+        Process.kill(srvlua.getpid())
+        srvlua.sleep(0.02)
+        Process.kill(srvlua.getpid())
+      end))
+      Process.kill(srvlua.getpid())
+      emit 'never'
+    ]], { start = false })
+    app:expect('signal', 15, 1)
+    app:expect('signal', 15, 2)
+    app:expect('run', true)
+    assert.same({ nil, 15 }, { app:wait() })
+    assert.equal(0, app:count 'never')
+  end)
+
   it('refuses what is no handler or no signal', function()
     local app = support.boot('PROCESS', [[
       local server = new_server { worker_num = 2 }

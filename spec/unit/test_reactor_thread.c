@@ -10,6 +10,7 @@
 #include "unit.h"
 
 #define WORKERS 2
+#define SLOTS (WORKERS + 2) /* and user processes */
 #define PATIENCE_MS 5000
 
 static const struct sv_ipc_sizes sizes = {.worker_ring = 1 << 16, .task_ring = 1 << 16, .message_ring = 1 << 14};
@@ -24,8 +25,8 @@ struct fixture {
     struct sv_runtime rt;
     struct sv_port_rules rules;
     struct sv_reactor_thread thread;
-    struct sv_endpoint master, manager, lives[WORKERS][2];
-    struct seen seen[WORKERS][2];
+    struct sv_endpoint master, manager, lives[SLOTS][2];
+    struct seen seen[SLOTS][2];
     bool is_told;
     uint64_t began_at;
 };
@@ -38,16 +39,17 @@ static uint32_t choose(void *context, const struct sv_connection *connection, co
 static struct fixture *set_up(void) {
     struct fixture *fixture = calloc(1, sizeof *fixture);
     struct sv_runtime *rt = &fixture->rt;
-    size_t bytes = sv_ipc_bytes(1, WORKERS, WORKERS, &sizes) + sv_session_table_bytes(1024) + sizeof(struct sv_shared) +
-                   WORKERS * sizeof(struct sv_slot) + 65536;
+    size_t bytes = sv_ipc_bytes(1, WORKERS, SLOTS, &sizes) + sv_session_table_bytes(1024) + sizeof(struct sv_shared) +
+                   SLOTS * sizeof(struct sv_slot) + 65536;
     fixture->rules = (struct sv_port_rules){.type = SRVLUA_SOCK_UNIX_STREAM, .listener_fd = -1, .output_limit = 1 << 20, .has_close_events = true};
     rt->sink = sv_log_sink_new();
     if (!rt->sink || sv_arena_map(&rt->arena, bytes) || sv_session_table_init(&rt->sessions, &rt->arena, 1024, 0) ||
-        sv_ipc_init(&rt->ipc, &rt->arena, true, 1, WORKERS, WORKERS, &sizes))
+        sv_ipc_init(&rt->ipc, &rt->arena, true, 1, WORKERS, SLOTS, &sizes))
         exit(1);
     rt->shared = sv_arena_alloc(&rt->arena, sizeof *rt->shared);
-    rt->slots = sv_arena_alloc(&rt->arena, WORKERS * sizeof *rt->slots);
-    rt->config.workers = rt->slot_count = WORKERS;
+    rt->slots = sv_arena_alloc(&rt->arena, SLOTS * sizeof *rt->slots);
+    rt->config.workers = WORKERS;
+    rt->slot_count = SLOTS;
     rt->config.reactors = 1;
     rt->config.is_sticky = true;
     rt->hooks.choose = choose;
@@ -57,7 +59,7 @@ static struct fixture *set_up(void) {
     if (sv_reactor_thread_start(&fixture->thread) || sv_endpoint_open(&fixture->master, &rt->ipc, SV_ENDPOINT_MASTER) ||
         sv_endpoint_open(&fixture->manager, &rt->ipc, SV_ENDPOINT_MANAGER))
         exit(1);
-    for (uint32_t slot = 0; slot < WORKERS; slot++)
+    for (uint32_t slot = 0; slot < SLOTS; slot++)
         for (uint32_t parity = 0; parity < 2; parity++)
             if (sv_endpoint_open(&fixture->lives[slot][parity], &rt->ipc, sv_endpoint_of_slot(&rt->ipc, slot, parity))) exit(1);
     return fixture;
@@ -73,7 +75,7 @@ static void tear_down(struct fixture *fixture) {
     atomic_store(&rt->shared->shutdown_deadline_ns, sv_now_ns());
     tell(&fixture->master, SV_RECORD_DRAIN, 0, 0);
     sv_reactor_thread_join(&fixture->thread);
-    for (uint32_t slot = 0; slot < WORKERS; slot++)
+    for (uint32_t slot = 0; slot < SLOTS; slot++)
         for (uint32_t parity = 0; parity < 2; parity++) sv_endpoint_close(&fixture->lives[slot][parity]);
     sv_endpoint_close(&fixture->manager);
     sv_endpoint_close(&fixture->master);
@@ -168,6 +170,48 @@ TEST(a_close_that_another_worker_asked_for_and_died_over_is_made_good) {
     CHECK(hears(fixture, 0, 0, SV_RECORD_CLOSED));
     tell(&fixture->lives[0][0], SV_RECORD_CLOSE, atomic_load(&session->id), SV_CLOSE_ANSWER);
     CHECK(gets(client, ""));
+    close(client);
+    tear_down(fixture);
+}
+
+TEST(a_close_that_a_user_process_asked_for_and_died_over_is_made_good) {
+    struct fixture *fixture = set_up();
+    struct sv_session *session;
+    int client = connect_client(fixture, &session); /* of worker 0 */
+    send_quietly(&fixture->lives[WORKERS][0], session, "last words");
+    mark(session, SV_SESSION_CLOSE_ASKED);
+    tell(&fixture->manager, SV_RECORD_WORKER_DOWN, WORKERS, 0);
+    CHECK(hears(fixture, 0, 0, SV_RECORD_CLOSED));
+    tell(&fixture->lives[0][0], SV_RECORD_CLOSE, atomic_load(&session->id), SV_CLOSE_ANSWER);
+    CHECK(gets(client, "last words"));
+    close(client);
+    tear_down(fixture);
+}
+
+TEST(what_a_user_process_sent_before_it_closes_is_not_lost_when_a_worker_dies) {
+    struct fixture *fixture = set_up();
+    struct sv_session *session;
+    int client = connect_client(fixture, &session);
+    send_quietly(&fixture->lives[WORKERS + 1][0], session, "bye");
+    mark(session, SV_SESSION_CLOSE_ASKED);
+    tell(&fixture->manager, SV_RECORD_WORKER_DOWN, 1, 0);
+    CHECK(hears(fixture, 0, 0, SV_RECORD_CLOSED));
+    tell(&fixture->lives[0][0], SV_RECORD_CLOSE, atomic_load(&session->id), SV_CLOSE_ANSWER);
+    CHECK(gets(client, "bye"));
+    close(client);
+    tear_down(fixture);
+}
+
+/* A close callback that runs is its worker's, which lives. */
+TEST(the_death_of_a_user_process_does_not_end_a_close_that_is_running) {
+    struct fixture *fixture = set_up();
+    struct sv_session *session;
+    int client = connect_client(fixture, &session);
+    mark(session, SV_SESSION_CLOSE_ASKED | SV_SESSION_CLOSE_FIRED);
+    tell(&fixture->manager, SV_RECORD_WORKER_DOWN, WORKERS, 0);
+    send_quietly(&fixture->lives[0][0], session, "from the callback");
+    tell(&fixture->lives[0][0], SV_RECORD_CLOSE, atomic_load(&session->id), SV_CLOSE_ANSWER);
+    CHECK(gets(client, "from the callback"));
     close(client);
     tear_down(fixture);
 }

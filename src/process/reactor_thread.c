@@ -19,8 +19,8 @@ static void receive_from(struct sv_reactor_thread *thread, uint32_t endpoint) {
 static void worker_down(struct sv_reactor_thread *thread, uint32_t slot, uint32_t parity) {
     uint32_t dead = sv_endpoint_of_slot(&thread->rt->ipc, slot, parity);
     receive_from(thread, dead); /* its last words come first */
-    if (slot >= thread->home.worker_count || !sv_ring_home_worker_down(&thread->home, slot)) return;
-    for (uint32_t i = 0; i < thread->home.worker_count; i++)
+    if (!sv_ring_home_worker_down(&thread->home, slot)) return;
+    for (uint32_t i = 0; i < thread->rt->slot_count; i++)
         for (uint32_t life = 0; life < 2; life++) receive_from(thread, sv_endpoint_of_slot(&thread->rt->ipc, i, life));
     sv_ring_home_close_left(&thread->home);
 }

@@ -366,17 +366,17 @@ void sv_ring_home_switch(struct sv_ring_home *home, uint32_t worker, uint32_t pa
     sv_ring_home_check_space(home);
 }
 
-bool sv_ring_home_worker_down(struct sv_ring_home *home, uint32_t worker) {
+bool sv_ring_home_worker_down(struct sv_ring_home *home, uint32_t slot) {
     struct sv_reactor *reactor = home->reactor;
-    bool is_any_left = false;
+    bool is_worker = slot < home->worker_count, is_any_left = false;
     for (struct sv_link *link = reactor->all.next, *next; link != &reactor->all; link = next) {
         next = link->next;
         struct sv_connection *connection = sv_container(link, struct sv_connection, all);
-        bool is_its = home->ask || connection->target == worker || connection->target == UINT32_MAX;
+        bool is_its = is_worker && (home->ask || connection->target == slot || connection->target == UINT32_MAX);
         uint32_t flags = sv_session_flags(connection->session);
         if (connection->is_owed_close) { /* asked again; a second answer finds nothing, and the callback runs once (CLOSE_FIRED) */
             if (is_its) notify(home, connection, SV_RECORD_CLOSED, -1);
-        } else if (flags & SV_SESSION_CLOSE_FIRED ? is_its : (flags & SV_SESSION_CLOSE_ASKED) != 0) { /* any worker may ask */
+        } else if (flags & SV_SESSION_CLOSE_FIRED ? is_its : (flags & SV_SESSION_CLOSE_ASKED) != 0) { /* anybody may ask */
             connection->is_left_closing = 1;
             is_any_left = true;
         }

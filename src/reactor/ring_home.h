@@ -49,10 +49,10 @@ struct sv_reactor_home sv_ring_home_table(struct sv_ring_home *home);
 void sv_ring_home_check_space(struct sv_ring_home *home);
 /* New work of a worker goes to another generation; the former one gets END. */
 void sv_ring_home_switch(struct sv_ring_home *home, uint32_t worker, uint32_t parity);
-/* A worker's process died: connections that waited for its answer are asked again. True if there are some whose close was begun,
- * perhaps by the dead process: the caller takes in what all workers have sent by now, since a living one that closes a connection
- * has sent all that it accepted for it, then calls close_left. */
-bool sv_ring_home_worker_down(struct sv_ring_home *home, uint32_t worker);
+/* A process died, a worker or (a greater number) another one: connections that waited for its answer are asked again. True if there
+ * are some whose close was begun, perhaps by the dead process: the caller takes in what all processes have sent by now, since a
+ * living one that closes a connection has sent all that it accepted for it, then calls close_left. */
+bool sv_ring_home_worker_down(struct sv_ring_home *home, uint32_t slot);
 void sv_ring_home_close_left(struct sv_ring_home *home);
 /* True while a worker may send without ringing our bell (it is inside a callback): sleep only briefly then. */
 bool sv_ring_home_expects_mail(struct sv_ring_home *home);
