@@ -254,7 +254,7 @@ end
 -- options: start = false: does not wait; env, cwd; args: more arguments; where: addresses for connect().
 function M.boot(mode, source, options)
   options = options or {}
-  local prelude = "local srvlua, emit, new_server, run, stall = require 'support.prelude'() "
+  local prelude = "local srvlua, emit, new_server, run, stall, hold = require 'support.prelude'() "
   local argv = { M.launcher, '-e', prelude .. source, mode }
   for _, argument in ipairs(options.args or {}) do
     argv[#argv + 1] = argument

@@ -1,10 +1,10 @@
---- What the applications of specs begin with: local srvlua, emit, new_server, run, stall = require 'support.prelude'().
+--- What the applications of specs begin with: srvlua, emit, new_server, run, stall, hold = require 'support.prelude'().
 -- arg[1] is the mode. Each event that an app emits is a line on stdout, written at once, of `@` and Lua values.
 
 local ffi = require 'ffi'
 local srvlua = require 'srvlua'
 
-ffi.cdef 'int pause(void);'
+ffi.cdef 'int pause(void); int usleep(unsigned int usec);'
 
 local function show(value)
   if type(value) == 'string' then
@@ -67,6 +67,16 @@ local function stall()
   end
 end
 
+--- Blocks the process, its loop included, until a file is there.
+local function hold(path)
+  local file
+  repeat
+    ffi.C.usleep(1000)
+    file = io.open(path)
+  until file
+  file:close()
+end
+
 return function()
-  return srvlua, emit, new_server, run, stall
+  return srvlua, emit, new_server, run, stall, hold
 end
