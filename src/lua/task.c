@@ -64,6 +64,8 @@ static int object_finish(lua_State *L) {
 
     if (!lua_istable(L, 1))
         return sv_lua_type_error(L, 1, "task");
+    if (lua_isnone(L, 2))
+        return sv_lua_type_error(L, 2, "value");
     lua_rawgeti(L, LUA_REGISTRYINDEX, lua->task_origins_ref);
     lua_pushvalue(L, 1);
     lua_rawget(L, -2);
@@ -75,8 +77,6 @@ static int object_finish(lua_State *L) {
     origin.task_id = (int64_t)lua_tonumber(L, -3);
     origin.flags = (int)lua_tointeger(L, -2);
     origin.source = source_from_number(lua_tonumber(L, -1));
-    if (lua_isnone(L, 2))
-        return sv_lua_type_error(L, 2, "value");
     return finish(L, lua, &origin, 2);
 }
 
