@@ -31,7 +31,8 @@ static void release(void *user_data) {
 static int look(srvlua_loop *loop, int64_t timer_id, void *user_data) {
     struct waiter *waiter = user_data;
     lua_State *L = waiter->coroutine->L;
-    int result = waiter->poll.look(waiter->poll.object);
+    bool is_wanted = !waiter->coroutine->is_abandoned; /* else it must not get what it has waited for */
+    int result = is_wanted ? waiter->poll.look(waiter->poll.object) : -ECANCELED;
 
     if (result == -EBUSY && (waiter->end < 0 || sv_lua_now() < waiter->end))
         return 0;
