@@ -39,8 +39,8 @@ static int hmac_sha1(lua_State *L) {
     const char *key = sv_lua_check_string(L, 1, &key_length);
     const char *data = sv_lua_check_string(L, 2, &length);
 
-    if (!info || mbedtls_md_hmac(info, (const unsigned char *)key, key_length, (const unsigned char *)data, length,
-                                 digest) != 0)
+    if (!info ||
+        mbedtls_md_hmac(info, (const unsigned char *)key, key_length, (const unsigned char *)data, length, digest) != 0)
         return luaL_error(L, "mbedTLS was built without SHA-1");
     lua_pushlstring(L, (const char *)digest, mbedtls_md_get_size(info));
     return 1;

@@ -11,7 +11,6 @@
 
 #include <ares.h>
 #include <arpa/inet.h>
-#include <errno.h>
 #include <math.h>
 #include <netdb.h>
 #include <poll.h>
@@ -27,7 +26,7 @@
 #include "lua/values.h"
 
 #define NAME_MAX_BYTES 255
-#define TICK_MS 100         /* how often c-ares looks whether a server is late */
+#define TICK_MS 100 /* how often c-ares looks whether a server is late */
 #define NO_LIMIT_SECONDS 1e9
 
 /* One question to the servers. */
@@ -170,7 +169,8 @@ static void note_answer(void *context, int status, int timeouts, struct ares_add
         lookup->code = SRVLUA_ERROR_DNSLOOKUP_RESOLVE_FAILED;
 }
 
-static bool open_channel(const struct sv_lua *lua, ares_channel *channel, ares_sock_state_cb watch_socket, void *context) {
+static bool open_channel(const struct sv_lua *lua, ares_channel *channel, ares_sock_state_cb watch_socket,
+                         void *context) {
     struct ares_options options = {.sock_state_cb = watch_socket, .sock_state_cb_data = context};
     struct srvlua_value value;
     int status = ares_library_init(ARES_LIB_INIT_ALL);
@@ -453,8 +453,8 @@ static struct sv_lua_dns_query *wait_for(struct lookup *lookup, double seconds, 
     return query;
 }
 
-int sv_lua_dns_start(struct sv_lua *lua, const char *name, int family, double timeout, sv_lua_dns_done done, void *context,
-                     struct sv_lua_dns_query **query) {
+int sv_lua_dns_start(struct sv_lua *lua, const char *name, int family, double timeout, sv_lua_dns_done done,
+                     void *context, struct sv_lua_dns_query **query) {
     struct sv_lua_dns_answer own;
     const struct sv_lua_dns_answer *known;
     struct sv_lua_dns *dns = find_dns(lua);
@@ -515,15 +515,23 @@ void sv_lua_dns_cancel(struct sv_lua_dns_query *query) {
     settle(dns);
 }
 
+/* Milliseconds until c-ares wants to look again, or until the time is over. */
+static int milliseconds_to_wait(ares_channel channel, double left) {
+    struct timeval most = {.tv_sec = (time_t)left, .tv_usec = (suseconds_t)((left - floor(left)) * 1e6)}, room;
+    const struct timeval *wait = ares_timeout(channel, &most, &room);
+
+    return (int)fmin(1e6, (double)wait->tv_sec * 1e3 + (double)wait->tv_usec / 1e3 + 1);
+}
+
 /* Waits until c-ares has an answer or the time is over. */
 static void wait_blocking(ares_channel channel, const struct lookup *lookup, double end) {
     while (!lookup->is_finished) {
         ares_socket_t sockets[ARES_GETSOCK_MAXNUM];
         struct pollfd polled[ARES_GETSOCK_MAXNUM];
-        unsigned mask = (unsigned)ares_getsock(channel, sockets, ARES_GETSOCK_MAXNUM); /* c-ares' macros overflow an int */
-        int count = 0, i;
+        /* Two bits for each socket; the macros for them shift an int too far. */
+        unsigned mask = (unsigned)ares_getsock(channel, sockets, ARES_GETSOCK_MAXNUM);
         double left = end - now();
-        struct timeval most = {.tv_sec = (time_t)left, .tv_usec = 0}, wait;
+        int count = 0, i;
 
         if (left <= 0)
             return;
@@ -532,11 +540,8 @@ static void wait_blocking(ares_channel channel, const struct lookup *lookup, dou
             if (events)
                 polled[count++] = (struct pollfd){.fd = sockets[i], .events = events};
         }
-        most.tv_usec = (suseconds_t)((left - (double)most.tv_sec) * 1e6);
-        wait = *ares_timeout(channel, &most, &most);
-        if (poll(polled, (nfds_t)count, (int)fmin(1e6, (double)wait.tv_sec * 1e3 + (double)wait.tv_usec / 1e3 + 1)) < 0 &&
-            errno != EINTR)
-            return;
+        if (poll(polled, (nfds_t)count, milliseconds_to_wait(channel, left)) < 0)
+            count = 0; /* a signal, or no memory: look at the time again */
         for (i = 0; i < count; i++) {
             int events = polled[i].revents;
             if (events)
@@ -578,7 +583,8 @@ static int turn_until_answered(struct sv_lua *lua, const char *name, int family,
     return -turning.code;
 }
 
-int sv_lua_dns_block(struct sv_lua *lua, const char *name, int family, double timeout, struct sv_lua_dns_answer *answer) {
+int sv_lua_dns_block(struct sv_lua *lua, const char *name, int family, double timeout,
+                     struct sv_lua_dns_answer *answer) {
     struct sv_lua_dns_answer own;
     const struct sv_lua_dns_answer *known;
     struct sv_lua_dns *dns = find_dns(lua);
@@ -645,8 +651,9 @@ static int push_answer(lua_State *L, int code, const struct sv_lua_dns_answer *a
     lua_createtable(L, answer->count, 0);
     for (i = 0; i < answer->count; i++) {
         const struct sockaddr_storage *address = &answer->addresses[i];
-        const void *bytes = address->ss_family == AF_INET ? (const void *)&((const struct sockaddr_in *)address)->sin_addr
-                                                          : &((const struct sockaddr_in6 *)address)->sin6_addr;
+        const void *bytes = address->ss_family == AF_INET
+                                ? (const void *)&((const struct sockaddr_in *)address)->sin_addr
+                                : &((const struct sockaddr_in6 *)address)->sin6_addr;
         lua_pushstring(L, inet_ntop(address->ss_family, bytes, text, sizeof text));
         lua_rawseti(L, -2, i + 1);
     }

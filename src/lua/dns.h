@@ -30,13 +30,14 @@ typedef void (*sv_lua_dns_done)(void *context, int code, const struct sv_lua_dns
 /* Looks a name up: `done` is called once, perhaps before this returns; then *query is NULL. An address is its own answer.
  * family: AF_UNSPEC, AF_INET, AF_INET6; timeout: seconds, negative: as the setting socket_dns_timeout says.
  * 0, or -code without a call of `done`: -509 no loop, -501. What `done` resumes reports its errors itself. */
-int sv_lua_dns_start(struct sv_lua *lua, const char *name, int family, double timeout, sv_lua_dns_done done, void *context,
-                     struct sv_lua_dns_query **query);
+int sv_lua_dns_start(struct sv_lua *lua, const char *name, int family, double timeout, sv_lua_dns_done done,
+                     void *context, struct sv_lua_dns_query **query);
 /* `done` is not called any more. The query must not have been answered; NULL is fine. */
 void sv_lua_dns_cancel(struct sv_lua_dns_query *query);
 
 /* The same for who must wait in the call. 0 and *answer, or the code negated. */
-int sv_lua_dns_block(struct sv_lua *lua, const char *name, int family, double timeout, struct sv_lua_dns_answer *answer);
+int sv_lua_dns_block(struct sv_lua *lua, const char *name, int family, double timeout,
+                     struct sv_lua_dns_answer *answer);
 
 /* The module srvlua.dns. */
 void sv_lua_push_dns_module(lua_State *L, struct sv_lua *lua);

@@ -80,7 +80,9 @@ static struct entry *find_entry(struct sv_lua_dns_cache *cache, const char *name
     return entry;
 }
 
-struct sv_lua_dns_cache *sv_lua_dns_cache_new(void) { return calloc(1, sizeof(struct sv_lua_dns_cache)); }
+struct sv_lua_dns_cache *sv_lua_dns_cache_new(void) {
+    return calloc(1, sizeof(struct sv_lua_dns_cache));
+}
 
 void sv_lua_dns_cache_clear(struct sv_lua_dns_cache *cache) {
     while (cache->oldest)
