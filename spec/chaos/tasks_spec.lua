@@ -1,4 +1,4 @@
--- Task workers are killed all the time: every task is finished, or it is named in the log as what a killed one was running.
+-- Task workers are killed all the time: every task is finished, or named in the log as what a killed one was running.
 --   CHAOS_TASKS   how many (100000; the full size is 1000000), a tenth of it where they wait in a message queue
 local support = require 'support'
 

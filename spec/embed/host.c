@@ -222,6 +222,20 @@ static void run_user_processes(int mode, const char *log, struct host *host) {
     srvlua_free(server);
 }
 
+/* Tasks as they wait in message queues. */
+static void check_task_form(void) {
+    const void *data = NULL;
+    size_t packed_length = 4, length = 0;
+    int flags = 0;
+    char *packed = srvlua_task_pack("data", &packed_length, SRVLUA_TASK_SERIALIZE);
+    CHECK(packed && packed_length > 4 && srvlua_task_unpack(packed, packed_length, &data, &length, &flags) == 0);
+    CHECK(length == 4 && memcmp(data, "data", 4) == 0 && flags & SRVLUA_TASK_SERIALIZE);
+    CHECK(srvlua_task_unpack(packed, packed_length - 1, &data, &length, &flags) == -SRVLUA_ERROR_PACKAGE_MALFORMED_DATA);
+    packed[packed_length - 1]++;
+    CHECK(srvlua_task_unpack(packed, packed_length, &data, &length, &flags) == -SRVLUA_ERROR_PACKAGE_MALFORMED_DATA);
+    free(packed);
+}
+
 static void check_failures(void) {
     struct srvlua_status status = {0};
     CHECK(srvlua_new("127.0.0.1", 70000, SRVLUA_BASE, SRVLUA_SOCK_TCP, &status) == NULL && status.code == 9004);
@@ -237,6 +251,7 @@ static void check_failures(void) {
         last = entry->code;
     }
     CHECK(srvlua_strerror(-77) != NULL && srvlua_strerror(ENOENT) != NULL);
+    check_task_form();
 
     srvlua_server *server = srvlua_new("127.0.0.1", 0, SRVLUA_PROCESS, SRVLUA_SOCK_TCP, &status);
     const struct srvlua_setting bad = {.name = "backlog", .value = {.type = SRVLUA_VALUE_NUMBER, .number = -1}};

@@ -25,13 +25,24 @@ local function put(key, kind, text)
   assert.equal(0, ffi.C.msgsnd(ffi.C.msgget(key, 0), message, #text, 0))
 end
 
--- Lines of all queues that the system has.
-local function queues()
-  local lines = {}
-  for line in io.lines '/proc/sysvipc/msg' do
-    lines[#lines + 1] = line:match '^%s*%-?%d+%s+%d+' -- key and number
+-- The number of the queue that a process of the application sent to last; others may use queues at the same time.
+local function queue_of(app)
+  local members = {}
+  for _, pid in ipairs(app:members()) do
+    members[pid] = true
   end
-  return lines
+  for line in io.lines '/proc/sysvipc/msg' do
+    local words = {}
+    for word in line:gmatch '%S+' do words[#words + 1] = tonumber(word) end
+    if members[words[6]] then return words[2] end -- key msqid perms cbytes qnum lspid
+  end
+end
+
+local function is_there(queue)
+  for line in io.lines '/proc/sysvipc/msg' do
+    if tonumber(line:match '^%s*%-?%d+%s+(%d+)') == queue then return true end
+  end
+  return false
 end
 
 local function files_in(directory)
@@ -136,7 +147,7 @@ describe('tasks in a message queue', function()
     end
 
     it('leave nothing behind when the server ends, ' .. mode, function()
-      local before, directory = queues(), support.directory()
+      local directory = support.directory()
       local app = support.boot(mode, HOLD .. [[
         local server = new_server { task_worker_num = 1, task_ipc_mode = 2, max_wait_time = 0.2,
           task_tmpdir = arg[2] .. '/made/here' }
@@ -152,12 +163,13 @@ describe('tasks in a message queue', function()
       app:connect():send 'go'
       app:expect 'running'
       app:expect 'given'
-      assert.same({ 3, 1 }, { #files_in(directory .. '/made/here'), #queues() - #before })
+      assert.equal(3, #files_in(directory .. '/made/here'))
+      local queue = assert(queue_of(app), 'no queue')
       app:kill 'TERM'
       app:wait()
       assert.is_true(app:is_gone())
       app:logs '3 tasks that were not run: they are lost'
-      assert.same(before, queues())
+      assert.is_false(is_there(queue))
       assert.equal(0, #files_in(directory .. '/made/here'))
     end)
 
@@ -236,6 +248,31 @@ describe('tasks in a message queue', function()
     end)
   end)
 
+  it('whose file cannot be written, or whose queue is gone, are refused with the reason', function()
+    local key, directory = new_key(), support.directory()
+    local app = support.boot('PROCESS', [[
+      local server = new_server { task_worker_num = 1, task_ipc_mode = 3, message_queue_key = ]] .. key .. [[,
+        task_tmpdir = arg[2] .. '/gone' }
+      server:on('task', function() end)
+      server:on('finish', function() end)
+      server:on('receive', function(self, _, _, data)
+        local ok, message, code = self:task(data == 'file' and ('x'):rep(10000) or 'x')
+        emit('given', ok, type(message), code)
+      end)
+      run(server)
+    ]], { args = { directory } })
+    local client = app:connect()
+    lfs.rmdir(directory .. '/gone')
+    client:send 'file'
+    app:expect('given', false, 'string', 2)
+    ffi.C.msgctl(ffi.C.msgget(key, 0), IPC_RMID, nil)
+    client:send 'queue'
+    local ok, _, code = app:expect 'given'
+    assert.is_false(ok)
+    assert.is_true(code == 22 or code == 43, code) -- EINVAL, EIDRM
+    app:logs 'no tasks can be taken from the message queue'
+  end)
+
   it('with a key that belongs to somebody else fail the start', function()
     local key = new_key()
     local app = support.boot('PROCESS', [[
@@ -306,16 +343,19 @@ describe('tasks in a message queue', function()
   end)
 
   it('go with the server when the master is killed', function()
-    local before = queues()
     local app = support.boot('PROCESS', [[
       local server = new_server { task_worker_num = 1, task_ipc_mode = 3 }
-      server:on('receive', function() end)
-      server:on('task', function() end)
+      server:on('receive', function(self) self:task 'x' end)
+      server:on('task', function() emit 'task' end)
+      server:on('finish', function() end)
       run(server)
     ]])
+    app:connect():send 'go'
+    app:expect 'task'
+    local queue = assert(queue_of(app), 'no queue')
     app:kill 'KILL'
     app:wait()
     assert.is_true(app:is_gone())
-    assert.same(before, queues())
+    assert.is_false(is_there(queue))
   end)
 end)

@@ -189,6 +189,7 @@ struct sv_runtime {
     bool has_reactor;
     bool is_reloading;   /* manager */
     bool is_manager_dead; /* master */
+    bool has_answers;    /* answers to commands wait for room */
     uint64_t *in_flight; /* [sessions] bytes sent by this process and not taken by the owner yet; mapped, touched as used */
     int32_t coroutines, coroutines_peak;
 };

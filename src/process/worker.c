@@ -453,7 +453,7 @@ void sv_worker_count_task(struct sv_runtime *rt) {
 
 /* Nothing of the program's is left that would have to be waited for. A task worker without coroutines has no such things. */
 static bool is_nothing_pending(const struct sv_runtime *rt) {
-    if (sv_messages_are_waiting(rt)) return false;
+    if (sv_messages_are_waiting(rt) || rt->has_answers) return false;
     if (is_task_worker(rt) && !rt->config.task_coroutines) return true;
     return srvlua_loop_pending(&rt->loop) == 0 && rt->coroutines <= 0;
 }

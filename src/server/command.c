@@ -367,6 +367,7 @@ void sv_commands_look(void *context) {
     srvlua_server *server = context;
     struct sv_question *dead;
     if (server->commands.outbox.first) sv_outbox_flush(&server->commands.outbox, &server->rt.endpoint);
+    server->rt.has_answers = server->commands.outbox.first != NULL;
     while (server->commands.first && (dead = find_dead(server))) bury(server, dead);
 }
 

@@ -182,6 +182,8 @@ static int fail_to_give(srvlua_server *server, struct srvlua_status *status, int
     if (result == -EAGAIN) return sv_server_fail(server, status, EAGAIN, "the task workers have no room for the task now");
     if (result == -EMSGSIZE) return sv_server_fail(server, status, SRVLUA_ERROR_TASK_DISPATCH_FAIL, "the task's data are too large");
     if (result == -ENOMEM) return sv_server_fail(server, status, SRVLUA_ERROR_TASK_DISPATCH_FAIL, "out of memory");
+    if (result != -SRVLUA_ERROR_TASK_DISPATCH_FAIL)
+        return sv_server_fail(server, status, -result, "the task could not be put into the message queue: %s", strerror(-result));
     return sv_server_fail(server, status, SRVLUA_ERROR_TASK_DISPATCH_FAIL, "the task could not be delivered: there is no room");
 }
 
