@@ -56,8 +56,8 @@ struct sv_lua {
     struct sv_lua_coroutine *current; /* running now, or NULL; the user's own coroutines do not count */
     struct sv_lua_coroutine *idle;    /* finished threads to be used again */
     int idle_count;
-    struct sv_lua_coroutine **by_id; /* buckets of the live ones */
-    int64_t bucket_count;            /* power of two, or 0 */
+    struct sv_lua_coroutine **by_id; /* buckets of the live ones that have suspended */
+    int64_t bucket_count, listed_count; /* a power of two; of coroutines in them */
     int live_count, peak_count;
     int64_t last_coroutine_id, last_ticket;
     int depth; /* callbacks inside one another */

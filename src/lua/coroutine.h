@@ -26,6 +26,7 @@ struct sv_lua_coroutine {
     const char *what;  /* what it runs, for messages: "receive callback" */
     const char *waits_in; /* suspended: the name of the function that waits; NULL: it runs, or has called coroutine.yield */
     bool has_suspended;   /* at least once */
+    bool is_listed;       /* in lua->by_id: it has suspended, or waits to be started */
     bool is_abandoned;    /* it is not resumed any more */
     bool is_killed;       /* that, and it goes when what it waits for has come */
     bool is_main;         /* of srvlua.run: who began it is told of its error, the log is not */
@@ -47,6 +48,8 @@ void sv_lua_coroutine_close(struct sv_lua *lua);
 
 /* Makes one for a function with arguments that the caller moves to its thread; sv_lua_resume() starts it. NULL: no memory. */
 struct sv_lua_coroutine *sv_lua_new_coroutine(struct sv_lua *lua, const char *what);
+/* Lets the loop start it: `start` is called with it at the end of this turn. As srvlua_defer(). */
+int sv_lua_start_later(struct sv_lua_coroutine *coroutine, srvlua_timer_callback start);
 /* The live one with that id, or NULL. */
 struct sv_lua_coroutine *sv_lua_find_coroutine(const struct sv_lua *lua, int64_t id);
 /* The ids of the live ones, ascending: lua->live_count of them. */

@@ -34,12 +34,11 @@ static int start_later(srvlua_loop *loop, int64_t timer_id, void *user_data) {
 int sv_lua_go(lua_State *L) {
     struct sv_lua *lua = sv_lua_of(L);
     struct sv_lua_coroutine *coroutine;
-    srvlua_loop *loop = sv_lua_loop(lua);
     int64_t id;
     int count = lua_gettop(L);
 
     sv_lua_check_callable(L, 1);
-    if (!loop || !lua->can_suspend)
+    if (!lua->can_suspend || !sv_lua_loop(lua))
         return sv_lua_fail_with(L, SRVLUA_ERROR_WRONG_OPERATION, "this process has no loop for coroutines");
     if (sv_lua_is_full(lua, "coroutine"))
         return sv_lua_fail_with(L, SRVLUA_ERROR_QUEUE_FULL, "max_coroutine is reached");
@@ -52,7 +51,7 @@ int sv_lua_go(lua_State *L) {
     if (count > LUA_MINSTACK)
         lua_checkstack(coroutine->L, count);
     lua_xmove(L, coroutine->L, count);
-    if (lua->depth > DEPTH_MAX && srvlua_defer(loop, start_later, coroutine) == 0)
+    if (lua->depth > DEPTH_MAX && sv_lua_start_later(coroutine, start_later) == 0)
         ;
     else if (sv_lua_resume(coroutine, count - 1) != 0)
         sv_lua_count_failure(lua);
