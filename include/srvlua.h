@@ -665,8 +665,7 @@ SRVLUA_API void srvlua_timer_get_stats(srvlua_loop *loop, struct srvlua_timer_st
 
 /* Runs callback(loop, 0, user_data) once, at the end of the current loop turn, in the order of the calls. */
 SRVLUA_API int srvlua_defer(srvlua_loop *loop, srvlua_timer_callback callback, void *user_data);
-/* The same, before the loop looks for events again: what is called so, and calls so in turn, comes in further passes of the same turn, up
- * to 16 of them. */
+/* The same before and after what is deferred; what is called so there comes in further passes of the same turn, up to 16 of them. */
 SRVLUA_API int srvlua_call_soon(srvlua_loop *loop, srvlua_timer_callback callback, void *user_data);
 
 /* Runs callback(loop, 0, user_data) in every turn: at its end, after what was deferred, or at_begin: before what the loop woke up

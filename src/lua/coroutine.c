@@ -425,13 +425,15 @@ int sv_lua_resume(struct sv_lua_coroutine *coroutine, int count) {
 }
 
 int sv_lua_resume_for(struct sv_lua_coroutine *coroutine, int count, lua_State *L) {
+    struct sv_lua *lua = coroutine->lua;
+
     if (coroutine->is_abandoned) {
         lua_pushliteral(L, "cannot resume dead coroutine");
         return -1;
     }
     count = run(coroutine, count, L);
     if (count < 0)
-        sv_lua_count_failure(coroutine->lua);
+        sv_lua_count_failure(lua);
     return count;
 }
 

@@ -49,6 +49,17 @@ int sv_lua_raise(lua_State *L, const struct srvlua_status *status) {
     return lua_error(L);
 }
 
+static int nothing(lua_State *L) {
+    (void)L;
+    return 0;
+}
+
+int sv_lua_raise_after_others(lua_State *L) {
+    lua_pushcfunction(L, nothing);
+    lua_call(L, 0, 0); /* now this thread is the last one */
+    return lua_error(L);
+}
+
 int sv_lua_argument_error(lua_State *L, int argument, const char *problem) {
     const struct sv_lua_function *row = sv_lua_row(L);
 

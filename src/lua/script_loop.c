@@ -142,5 +142,5 @@ int sv_lua_run_script(lua_State *L) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, lua->main_error_ref);
     luaL_unref(L, LUA_REGISTRYINDEX, lua->main_error_ref);
     lua->main_error_ref = LUA_NOREF;
-    return lua_error(L);
+    return sv_lua_raise_after_others(L);
 }

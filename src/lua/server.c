@@ -184,7 +184,7 @@ static int server_start(lua_State *L, struct sv_lua_server *self) {
     luaL_unref(L, LUA_REGISTRYINDEX, lua->server_ref);
     sv_lua_release_callbacks(L, self);
     if (status != 0)
-        return lua_error(L);
+        return sv_lua_raise_after_others(L);
     return sv_lua_result(L, call.result, &call.status);
 }
 

@@ -58,9 +58,14 @@ static void arm_alarm(struct srvlua_loop *loop) {
     ev_timer_start(loop->ev, &loop->alarm);
 }
 
-static void end_turn(struct srvlua_loop *loop) {
-    run_deferred(loop, &loop->deferred);
+static void run_soon(struct srvlua_loop *loop) {
     for (int round = 0; round < SOON_ROUNDS && loop->soon.count; round++) run_deferred(loop, &loop->soon);
+}
+
+static void end_turn(struct srvlua_loop *loop) {
+    run_soon(loop);
+    run_deferred(loop, &loop->deferred);
+    run_soon(loop);
     run_cycle(loop, false);
 }
 
