@@ -93,7 +93,7 @@ describe('srvlua.run', function()
     assert.equal('true\t1\n', result.out)
     local warning = result.err
     assert.is_truthy(warning:find('srvlua.run ends while coroutines (2) are suspended', 1, true), warning)
-    assert.is_truthy(warning:find("coroutine 2 waits in Channel:pop\n.-in function 'wait_for_it'.-%(resumed by%)"), warning)
+    assert.is_truthy(warning:find("coroutine 2 waits in Channel:pop\n.-'wait_for_it'.-%(resumed by%)"), warning)
     assert.is_truthy(warning:find('coroutine 3 waits in coroutine.yield', 1, true), warning)
     result = script [[
       local server = srvlua.Server('127.0.0.1', 0)
