@@ -182,6 +182,25 @@ describe('srvlua.go', function()
   end)
 end)
 
+describe('the order of coroutines', function()
+  it('is that in which they became ready', function()
+    local order = {}
+    local function note(name) order[#order + 1] = name end
+    inside(function()
+      local channel = srvlua.Channel(1)
+      srvlua.go(function() channel:pop() note 'popped' channel:pop() note 'popped again' end)
+      srvlua.go(function() srvlua.sleep(0) note 'slept before' end)
+      channel:push(1)
+      srvlua.sleep(0)
+      note 'slept'
+      channel:push(2)
+      srvlua.sleep(0)
+      note 'slept again'
+    end)
+    assert.same({ 'slept before', 'popped', 'slept', 'popped again', 'slept again' }, order)
+  end)
+end)
+
 describe('coroutines of the program', function()
   it('are suspended with all that resumed them, who do not notice', function()
     assert.same({ true, 11, 'suspended', true, 42, 'dead', false }, { inside(function()

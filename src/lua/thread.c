@@ -189,7 +189,7 @@ static const char *status_of(lua_State *L, lua_State *thread) {
     if (thread == L)
         return "running";
     if (lua_status(thread) == LUA_YIELD)
-        return lua_isthread(thread, -1) ? "normal" : "suspended";
+        return lua_gettop(thread) > 0 && lua_isthread(thread, -1) ? "normal" : "suspended";
     if (is_running(thread))
         return "normal";
     return lua_status(thread) == 0 && lua_gettop(thread) > 0 ? "suspended" : "dead";

@@ -18,17 +18,22 @@ int sv_loop_call(struct srvlua_loop *loop, srvlua_timer_callback callback, int64
     return result;
 }
 
-/* What they defer in turn comes in the next pass. */
-static void run_deferred(struct srvlua_loop *loop, struct sv_deferred_list *list) {
-    size_t count = list->count;
+/* In the order in which they came; what they defer in turn comes in the next pass. */
+static void run_deferred(struct srvlua_loop *loop, bool only_soon) {
+    size_t count = loop->deferred_count, kept = 0;
     for (size_t i = 0; i < count; i++) {
-        struct sv_deferred next = list->entries[i];
+        struct sv_deferred next = loop->deferred[i];
+        if (only_soon && !next.is_soon) {
+            loop->deferred[kept++] = next;
+            continue;
+        }
+        loop->soon_count -= next.is_soon;
         if (sv_loop_call(loop, next.callback, 0, next.user_data) && loop->hooks.failed) loop->hooks.failed(loop->hooks.context);
         if (!loop->ev) return; /* it has ended the loop */
     }
-    if (!count) return;
-    list->count -= count;
-    for (size_t i = 0; i < list->count; i++) list->entries[i] = list->entries[count + i];
+    if (kept == count) return;
+    for (size_t i = count; i < loop->deferred_count; i++) loop->deferred[kept++] = loop->deferred[i];
+    loop->deferred_count = kept;
 }
 
 static void run_cycle(struct srvlua_loop *loop, bool at_begin) {
@@ -58,14 +63,9 @@ static void arm_alarm(struct srvlua_loop *loop) {
     ev_timer_start(loop->ev, &loop->alarm);
 }
 
-static void run_soon(struct srvlua_loop *loop) {
-    for (int round = 0; round < SOON_ROUNDS && loop->soon.count; round++) run_deferred(loop, &loop->soon);
-}
-
 static void end_turn(struct srvlua_loop *loop) {
-    run_soon(loop);
-    run_deferred(loop, &loop->deferred);
-    run_soon(loop);
+    run_deferred(loop, false);
+    for (int round = 1; round < SOON_ROUNDS && loop->ev && loop->soon_count; round++) run_deferred(loop, true);
     run_cycle(loop, false);
 }
 
@@ -115,7 +115,7 @@ static void on_prepare(struct ev_loop *ev, ev_prepare *watcher, int events) {
     struct srvlua_loop *loop = watcher->data;
     if (!loop->is_turned_by_hand) end_turn(loop);
     if (loop->hooks.before_sleep) loop->hooks.before_sleep(loop->hooks.context);
-    bool may_block = !loop->deferred.count && !loop->soon.count && !loop->is_stopping;
+    bool may_block = !loop->deferred_count && !loop->is_stopping;
     if (sv_timer_heap_next(loop->timers, 0) >= 0) arm_alarm(loop);
     if (loop->endpoint) {
         sv_kick_all(loop->endpoint);
@@ -198,8 +198,7 @@ void sv_loop_free(struct srvlua_loop *loop) {
     sv_watches_detach(loop);
     sv_loop_signals_free(loop);
     ev_loop_destroy(loop->ev);
-    free(loop->deferred.entries);
-    free(loop->soon.entries);
+    free(loop->deferred);
     *loop = (struct srvlua_loop){0};
 }
 
@@ -231,30 +230,31 @@ void sv_loop_stop(struct srvlua_loop *loop) {
     loop->is_stopping = true;
 }
 
-static int add_deferred(struct sv_deferred_list *list, srvlua_timer_callback callback, void *user_data) {
-    if (list->count == list->capacity) {
-        size_t capacity = list->capacity ? list->capacity * 2 : 16;
-        struct sv_deferred *grown = realloc(list->entries, capacity * sizeof *grown);
+static int add_deferred(struct srvlua_loop *loop, srvlua_timer_callback callback, void *user_data, bool is_soon) {
+    if (loop->deferred_count == loop->deferred_capacity) {
+        size_t capacity = loop->deferred_capacity ? loop->deferred_capacity * 2 : 16;
+        struct sv_deferred *grown = realloc(loop->deferred, capacity * sizeof *grown);
         if (!grown) return -ENOMEM;
-        list->entries = grown;
-        list->capacity = capacity;
+        loop->deferred = grown;
+        loop->deferred_capacity = capacity;
     }
-    list->entries[list->count++] = (struct sv_deferred){callback, user_data};
+    loop->deferred[loop->deferred_count++] = (struct sv_deferred){callback, user_data, is_soon};
+    loop->soon_count += is_soon;
     return 0;
 }
 
 int srvlua_defer(srvlua_loop *loop, srvlua_timer_callback callback, void *user_data) {
-    return add_deferred(&loop->deferred, callback, user_data);
+    return add_deferred(loop, callback, user_data, false);
 }
 
 int srvlua_call_soon(srvlua_loop *loop, srvlua_timer_callback callback, void *user_data) {
-    return add_deferred(&loop->soon, callback, user_data);
+    return add_deferred(loop, callback, user_data, true);
 }
 
 int srvlua_loop_set_cycle(srvlua_loop *loop, int at_begin, srvlua_timer_callback callback, void *user_data) {
     struct sv_deferred *cycle = &loop->cycle[at_begin != 0];
     if (!callback && !cycle->callback) return -SRVLUA_ERROR_INVALID_PARAMS;
-    *cycle = (struct sv_deferred){callback, user_data};
+    *cycle = (struct sv_deferred){callback, user_data, false};
     return 0;
 }
 
@@ -284,5 +284,5 @@ int64_t srvlua_loop_turns(const srvlua_loop *loop) {
 }
 
 size_t srvlua_loop_pending(const srvlua_loop *loop) {
-    return sv_loop_user_timers(loop) + loop->watch_count + loop->deferred.count + loop->soon.count;
+    return sv_loop_user_timers(loop) + loop->watch_count + loop->deferred_count;
 }

@@ -22,11 +22,7 @@ struct sv_loop_signals;
 struct sv_deferred {
     srvlua_timer_callback callback;
     void *user_data;
-};
-
-struct sv_deferred_list {
-    struct sv_deferred *entries;
-    size_t count, capacity;
+    bool is_soon; /* by srvlua_call_soon() */
 };
 
 struct sv_loop_hooks { /* all may be NULL; `context` goes with each */
@@ -53,7 +49,8 @@ struct srvlua_loop {
     ev_timer sweep; /* once a second: looks into all rings, for bells that died with their ringer */
     struct sv_timer_heap *timers;
     struct sv_loop_signals *signals; /* signal.h; NULL: it reads none */
-    struct sv_deferred_list deferred, soon;
+    struct sv_deferred *deferred;
+    size_t deferred_count, deferred_capacity, soon_count;
     uint64_t turns;
     struct srvlua_watch *watches;
     size_t watch_count; /* of those that are not in the background */
