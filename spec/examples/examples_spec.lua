@@ -127,8 +127,12 @@ exercises['broadcast.lua'] = function(mode)
   end
   local app, port = start('broadcast.lua', mode, 0, ':(%d+)$')
   local clients = {}
-  for i = 1, 3 do
+  for i = 1, 3 do -- one that is connected may not have been accepted yet
     clients[i] = support.stream(tonumber(port))
+    clients[i]:send('join ' .. i)
+    for j = 1, i do
+      assert.equal('join ' .. i, clients[j]:receive(6))
+    end
   end
   for i = 1, 3 do
     clients[i]:send('from ' .. i)

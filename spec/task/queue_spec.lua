@@ -227,6 +227,7 @@ describe('tasks in a message queue', function()
         server:on('receive', function(self)
           self:task(('x'):rep(10000))
           self:task 'next'
+          emit 'given'
         end)
         server:on('task', function(_, _, _, data)
           emit('task', #data, srvlua.getpid())
@@ -236,7 +237,8 @@ describe('tasks in a message queue', function()
         run(server)
       ]], { args = { support.directory() } })
       app:connect():send 'go'
-      local length, pid = app:expect('task')
+      app:expect 'given'
+      local length, pid = app:expect 'task'
       assert.equal(10000, length)
       support.kill(pid, 'KILL')
       app:logs 'it is given once more'
