@@ -86,6 +86,12 @@ bool sv_has_partials_of_reactors(const struct sv_endpoint *endpoint) {
     return false;
 }
 
+bool sv_has_partials_of(const struct sv_endpoint *endpoint, bool (*counts)(const void *context, uint32_t source), const void *context) {
+    for (const struct sv_partial *partial = endpoint->partials; partial; partial = partial->next)
+        if (counts(context, partial->source)) return true;
+    return false;
+}
+
 void sv_forget_partials_for(struct sv_endpoint *endpoint, uint64_t id) {
     forget(endpoint, UINT32_MAX, id);
 }

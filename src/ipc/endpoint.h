@@ -188,6 +188,8 @@ static inline int sv_bell_fd(const struct sv_endpoint *endpoint) {
 void sv_forget_partials(struct sv_endpoint *endpoint, uint32_t source);
 /* Whether a part of something that a reactor sends is here, and the rest still to come. */
 bool sv_has_partials_of_reactors(const struct sv_endpoint *endpoint);
+/* The same for those senders that count. */
+bool sv_has_partials_of(const struct sv_endpoint *endpoint, bool (*counts)(const void *context, uint32_t source), const void *context);
 /* Drops those for a session that is no more: who sent them may have given up half way. */
 void sv_forget_partials_for(struct sv_endpoint *endpoint, uint64_t id);
 

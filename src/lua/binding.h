@@ -100,6 +100,7 @@ struct sv_lua {
     int pcall_ref, xpcall_ref;
     int encode_ref, decode_ref; /* of string.buffer */
     int run_task_ref, task_object_ref, task_origins_ref; /* task.c */
+    double result_warned_at; /* seconds, monotonic; 0: never: of a result that found no room */
     int server_index_ref, server_newindex_ref, server_methods_ref; /* what metatables of servers are made of */
 };
 

@@ -15,7 +15,15 @@
 
 #define TASKS_MAX 1024 /* of taskWaitMulti and taskCo */
 #define WAIT_DEFAULT 0.5
+#define WARN_EVERY 1 /* seconds, of one kind */
 #define SOURCE_BITS 20 /* of an endpoint, in a source as a number */
+
+static double now(void) {
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
 
 /* ------------------------------------------------------------------------------------------------------ running tasks */
 
@@ -39,6 +47,15 @@ static int finish(lua_State *L, struct sv_lua *lua, const struct srvlua_task_ori
     return sv_lua_result(L, srvlua_task_finish(lua->server->server, origin, bytes, length, flags, &status), &status);
 }
 
+static bool may_warn(double *last) {
+    double present = now();
+
+    if (*last > 0 && present - *last < WARN_EVERY)
+        return false;
+    *last = present;
+    return true;
+}
+
 /* (id, flags, source, what the callback returned): a value that is not nil is a result. */
 static int complete(lua_State *L) {
     struct sv_lua *lua = sv_lua_of(L);
@@ -51,7 +68,7 @@ static int complete(lua_State *L) {
     if (origin.flags & SRVLUA_TASK_NOREPLY)
         return 0;
     lua_settop(L, 4);
-    if (finish(L, lua, &origin, 4) == 3)
+    if (finish(L, lua, &origin, 4) == 3 && may_warn(&lua->result_warned_at))
         srvlua_log(lua->server->server, SRVLUA_LOG_WARNING, "the result of task %lld is lost: %s",
                    (long long)origin.task_id, lua_tostring(L, -2));
     return 0;
@@ -344,13 +361,6 @@ struct wait {
     bool is_waiting; /* for room, with a callback that will come */
     struct slot slots[];
 };
-
-static double now(void) {
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
 
 static void keep_result(struct wait *wait, int number, bool is_value) {
     /* the value, if it is one, is on the top of lua->L */

@@ -173,7 +173,8 @@ static size_t index_of(int signo) {
 static void write_report(struct sv_fault *fault, int signo, const siginfo_t *info, const void *context) {
     struct sv_runtime *rt = fault->rt;
     struct report report = {.length = 0};
-    uint64_t session = atomic_load_explicit(&rt->worker.life->serving, memory_order_relaxed);
+    uint64_t serving = atomic_load_explicit(&rt->worker.life->serving, memory_order_relaxed);
+    uint64_t session = serving & SV_TASK_KEY ? 0 : serving;
     int length = snprintf(report.text, sizeof report.text, "worker %d crashed: signal %d (%s)", rt->slot, signo,
                           fatal_signals[index_of(signo)].name);
     report.length = (size_t)length;
@@ -183,10 +184,11 @@ static void write_report(struct sv_fault *fault, int signo, const siginfo_t *inf
     else
         snprintf(detail, sizeof detail, ", sent by process %d", (int)info->si_pid);
     add(&report, detail);
-    if (session) {
+    if (session)
         snprintf(detail, sizeof detail, ", while it served session %llu", (unsigned long long)session);
-        add(&report, detail);
-    }
+    else
+        snprintf(detail, sizeof detail, ", while it ran task %u", (uint32_t)serving);
+    if (serving) add(&report, detail);
     add(&report, "\nC frames:\n");
     add_frames(fault, &report, context);
     add(&report, "\nstack traceback:\n");

@@ -255,11 +255,13 @@ static void lose_request(struct manager *manager, uint32_t slot, pid_t pid, uint
     sv_runtime_tell(rt, session->owner, SV_RECORD_CLOSE, id, 0);
 }
 
-static void report_lost(struct manager *manager, uint32_t slot, uint32_t parity, pid_t pid) {
+/* Who leaves in good order abandons what is suspended; but a program's exit(0) loses what runs. */
+static void report_lost(struct manager *manager, uint32_t slot, uint32_t parity, pid_t pid, int status) {
     struct sv_runtime *rt = manager->rt;
     struct sv_slot_life *life = &rt->slots[slot].life[parity];
     uint64_t session = atomic_exchange(&life->serving, 0);
     if (session) lose_request(manager, slot, pid, session, true, is_redelivered(manager, slot, parity));
+    if (status == 0) return;
     _Atomic uint64_t *names = sv_runtime_names(rt, slot, parity);
     uint32_t end = atomic_load(&life->suspended_end);
     for (uint32_t i = 0; i < end && i < rt->name_count; i++) {
@@ -346,7 +348,7 @@ static void on_death(struct manager *manager, uint32_t slot, uint32_t parity, in
     sv_ring_all_bells(&rt->ipc);
     tell_owners(manager, SV_RECORD_WORKER_DOWN, slot, parity);
     if (!is_process_mode(manager)) free_sessions_of(manager, endpoint);
-    if (status != 0) report_lost(manager, slot, parity, former.pid);
+    report_lost(manager, slot, parity, former.pid, status);
     if (status != 0 && !manager->stopping && !manager->failure) report_error(manager, slot, former.pid, status);
     if (manager->stopping) {
         progress_stop(manager);

@@ -11,7 +11,8 @@
 struct sv_kept_message {
     struct sv_kept_message *next;
     uint32_t slot, flags;
-    uint32_t endpoint; /* where its first part went; valid if sent > 0 */
+    uint32_t endpoint; /* where its first part went, and */
+    uint32_t born;     /* the life that got that; valid if sent > 0 */
     size_t sent;       /* bytes, of head and data */
     size_t length;     /* of both */
     unsigned char bytes[];
@@ -21,16 +22,27 @@ static uint32_t endpoint_of(const struct sv_runtime *rt, uint32_t slot) {
     return sv_endpoint_of_slot(&rt->ipc, slot, atomic_load_explicit(&rt->slots[slot].parity, memory_order_acquire));
 }
 
-/* A replaced process that went before it had all of a message never had any of it: its successor gets all. */
+static uint32_t born_at(const struct sv_runtime *rt, const struct sv_kept_message *message) {
+    uint32_t parity = message->endpoint - sv_endpoint_of_slot(&rt->ipc, message->slot, 0);
+    return atomic_load(&rt->slots[message->slot].born[parity]);
+}
+
+/* A process that went before it had all of a message never had any of it: its successor gets all. */
 static bool is_gone(const struct sv_runtime *rt, const struct sv_kept_message *message) {
     uint32_t parity = message->endpoint - sv_endpoint_of_slot(&rt->ipc, message->slot, 0);
+    if (born_at(rt, message) != message->born) return true;
     return message->endpoint != endpoint_of(rt, message->slot) && !atomic_load(&rt->slots[message->slot].pid[parity]);
+}
+
+static void address(const struct sv_runtime *rt, struct sv_kept_message *message) {
+    message->endpoint = endpoint_of(rt, message->slot);
+    message->born = born_at(rt, message);
 }
 
 /* Sends as much as fits; true when all of it was sent. */
 static bool send_on(struct sv_runtime *rt, struct sv_kept_message *message) {
     if (message->sent && is_gone(rt, message)) message->sent = 0;
-    if (!message->sent) message->endpoint = endpoint_of(rt, message->slot);
+    if (!message->sent) address(rt, message);
     return sv_send_some(&rt->endpoint, message->endpoint, SV_RECORD_MESSAGE, 0, (int32_t)message->flags, NULL, 0, message->bytes,
                          message->length, &message->sent) == 0;
 }
@@ -76,7 +88,7 @@ int sv_messages_send(struct sv_runtime *rt, uint32_t slot, uint32_t flags, const
         if (!has_room(rt, model.length)) return -SRVLUA_ERROR_SERVER_PIPE_BUFFER_FULL;
     }
     if (!must_wait) {
-        model.endpoint = endpoint_of(rt, slot);
+        address(rt, &model);
         int result = sv_send_some(&rt->endpoint, model.endpoint, SV_RECORD_MESSAGE, 0, (int32_t)flags, &head, sizeof head, data, length,
                                    &model.sent);
         if (result == 0) return 0;

@@ -159,6 +159,8 @@ struct waiting {
     uint32_t to;
     int64_t until_ns; /* 0: as long as it takes */
     bool takes_in;    /* what comes meanwhile: the peer may be waiting for us */
+    bool is_mail;     /* for whoever has the peer's slot, not for that one process */
+    uint32_t born;    /* the life that has the first part of it */
 };
 
 static void stash(void *context, const struct sv_message *message) {
@@ -177,35 +179,59 @@ static bool is_peer_gone(const struct sv_runtime *rt, uint32_t endpoint) {
     return atomic_load(&rt->slots[(endpoint - first) / 2].pid[(endpoint - first) & 1]) == 0;
 }
 
+static uint32_t born_at(const struct sv_runtime *rt, uint32_t endpoint) {
+    uint32_t first = sv_endpoint_of_slot(&rt->ipc, 0, 0);
+    return endpoint < first ? 0 : atomic_load(&rt->slots[(endpoint - first) / 2].born[(endpoint - first) & 1]);
+}
+
+/* Where mail for the slot of that endpoint goes now. */
+static uint32_t heir_of(const struct sv_runtime *rt, uint32_t endpoint) {
+    uint32_t first = sv_endpoint_of_slot(&rt->ipc, 0, 0);
+    if (endpoint < first) return endpoint;
+    uint32_t slot = (endpoint - first) / 2;
+    return sv_endpoint_of_slot(&rt->ipc, slot, atomic_load(&rt->slots[slot].parity));
+}
+
+/* Who began to take the mail in has ended: whoever comes next knows nothing of the part that went. */
+static bool is_reader_lost(const struct sv_runtime *rt, const struct waiting *waiting) {
+    if (born_at(rt, waiting->to) != waiting->born) return true;
+    return is_peer_gone(rt, waiting->to) && (heir_of(rt, waiting->to) != waiting->to || atomic_load(&rt->shared->is_shutting_down));
+}
+
 /* A reactor always takes in what we send, so waiting for it is short. A BASE worker may be busy, or wait for us: so we take in what
  * comes meanwhile, and give up after a while. */
-static int wait_for_room(void *context) {
-    struct waiting *waiting = context;
+static void wait_at_bell(struct waiting *waiting) {
     struct sv_runtime *rt = waiting->rt;
-    if (waiting->until_ns && (sv_now_ns() > waiting->until_ns || is_peer_gone(rt, waiting->to))) return -1;
+    struct pollfd bell = {.fd = sv_bell_fd(&rt->endpoint), .events = POLLIN};
     if (!waiting->takes_in) {
         atomic_store(&rt->endpoint.inbox->sleeping, 1);
-        struct pollfd bell = {.fd = sv_bell_fd(&rt->endpoint), .events = POLLIN};
         struct sv_ring_writer *writer = sv_writer_to(&rt->endpoint, waiting->to);
         if (!writer || !sv_ring_has_half(writer)) poll(&bell, 1, 2);
         atomic_store(&rt->endpoint.inbox->sleeping, 0);
         sv_bell_clear(&rt->endpoint);
-        return 0;
+        return;
     }
     if (rt->role == SRVLUA_ROLE_TASK) sv_tasks_before_sleep(rt, true);
     if (sv_fall_asleep(&rt->endpoint)) {
-        struct pollfd bell = {.fd = sv_bell_fd(&rt->endpoint), .events = POLLIN};
         poll(&bell, 1, 2);
         sv_wake_up(&rt->endpoint);
         sv_bell_clear(&rt->endpoint);
     }
     sv_receive(&rt->endpoint, SV_DRAIN_BATCH, stash, rt);
-    return 0;
+}
+
+/* Whether who reads is still there is asked after the wait: room may have come from its end. */
+static int wait_for_room(void *context) {
+    struct waiting *waiting = context;
+    const struct sv_runtime *rt = waiting->rt;
+    if (waiting->until_ns && sv_now_ns() > waiting->until_ns) return -1;
+    wait_at_bell(waiting);
+    return waiting->is_mail ? is_reader_lost(rt, waiting) : waiting->until_ns && is_peer_gone(rt, waiting->to);
 }
 
 int sv_runtime_order(struct sv_runtime *rt, const struct sv_session *session, uint16_t type, uint64_t id, int32_t value,
                      const void *head, size_t head_length, const void *payload, size_t length) {
-    struct waiting waiting = {rt, session->owner, 0, !rt->ipc.is_process_mode && rt->role == SRVLUA_ROLE_WORKER};
+    struct waiting waiting = {.rt = rt, .to = session->owner, .takes_in = !rt->ipc.is_process_mode && rt->role == SRVLUA_ROLE_WORKER};
     if (!rt->ipc.is_process_mode)
         waiting.until_ns = sv_now_ns() + (rt->role == SRVLUA_ROLE_MANAGER ? MANAGER_WAIT_NS : FORWARD_WAIT_NS);
     int result = sv_send_wait(&rt->endpoint, session->owner, type, id, value, head, head_length, payload, length, wait_for_room, &waiting);
@@ -216,10 +242,20 @@ int sv_runtime_order(struct sv_runtime *rt, const struct sv_session *session, ui
 
 int sv_runtime_send(struct sv_runtime *rt, uint32_t endpoint, uint16_t type, uint64_t id, int32_t value, const void *head,
                     size_t head_length, const void *payload, size_t length, int64_t until_ns) {
-    struct waiting waiting = {rt, endpoint, until_ns, rt->role == SRVLUA_ROLE_WORKER || rt->role == SRVLUA_ROLE_TASK};
+    struct waiting waiting = {.rt = rt,
+                              .to = endpoint,
+                              .until_ns = until_ns,
+                              .takes_in = rt->role == SRVLUA_ROLE_WORKER || rt->role == SRVLUA_ROLE_TASK,
+                              .is_mail = true};
     bool is_event_worker = rt->role == SRVLUA_ROLE_WORKER && rt->ipc.is_process_mode, was_muted = rt->endpoint.is_muted;
     if (is_event_worker) sv_set_muted(&rt->endpoint, true); /* events wait in their rings */
-    int result = sv_send_wait(&rt->endpoint, endpoint, type, id, value, head, head_length, payload, length, wait_for_room, &waiting);
+    int result;
+    for (;;) {
+        waiting.born = born_at(rt, waiting.to);
+        result = sv_send_wait(&rt->endpoint, waiting.to, type, id, value, head, head_length, payload, length, wait_for_room, &waiting);
+        if (result != -EPIPE || !is_reader_lost(rt, &waiting) || atomic_load(&rt->shared->is_shutting_down)) break;
+        waiting.to = heir_of(rt, waiting.to);
+    }
     if (is_event_worker) sv_set_muted(&rt->endpoint, was_muted);
     if (result == 0) return 0;
     return result == -ENOMEM ? -SRVLUA_ERROR_MALLOC_FAIL : -SRVLUA_ERROR_SERVER_PIPE_BUFFER_FULL;

@@ -207,7 +207,8 @@ static inline bool sv_runtime_owns(const struct sv_runtime *rt, const struct sv_
 int sv_runtime_order(struct sv_runtime *rt, const struct sv_session *session, uint16_t type, uint64_t id, int32_t value,
                      const void *head, size_t head_length, const void *payload, size_t length);
 /* Sends a record of any length to any endpoint, waiting for room, at most until until_ns (monotonic; 0: as long as it takes);
- * a worker takes in what comes meanwhile, for later. 0 or -code (9006: no room came). */
+ * a worker takes in what comes meanwhile, for later. Should the process there end before it has all, its successor gets it from the
+ * beginning. 0 or -code (9006: no room came, or the server shuts down and nobody is there any more). */
 int sv_runtime_send(struct sv_runtime *rt, uint32_t endpoint, uint16_t type, uint64_t id, int32_t value, const void *head,
                     size_t head_length, const void *payload, size_t length, int64_t until_ns);
 /* Sleeps until the bell rings, at most so long: for who waits in a call and has no worker's way to do so. */

@@ -458,6 +458,13 @@ static bool is_nothing_pending(const struct sv_runtime *rt) {
     return srvlua_loop_pending(&rt->loop) == 0 && rt->coroutines <= 0;
 }
 
+static bool is_process_alive(const void *context, uint32_t source) {
+    const struct sv_runtime *rt = context;
+    uint32_t first = sv_endpoint_of_slot(&rt->ipc, 0, 0);
+    if (source < first) return source < sv_endpoint_of_reactor(0); /* master, manager */
+    return atomic_load(&rt->slots[(source - first) / 2].pid[(source - first) & 1]) != 0;
+}
+
 /* The leaving worker's turn: false = keep turning. */
 static bool may_go(struct sv_runtime *rt) {
     struct sv_worker *worker = &rt->worker;
@@ -469,6 +476,8 @@ static bool may_go(struct sv_runtime *rt) {
     }
     bool is_late = sv_now_ns() >= worker->deadline_ns;
     if (worker->phase == SV_WORKER_WAITING) {
+        /* the rest of a message whose beginning we have would be nobody's */
+        if (!is_late && sv_has_partials_of(&rt->endpoint, is_process_alive, rt)) return false;
         if (is_nothing_pending(rt)) return true;
         if (!is_late) {
             if (!is_task_worker(rt) || rt->config.task_coroutines) fire(rt, SRVLUA_ON_WORKER_EXIT);
