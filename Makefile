@@ -59,7 +59,7 @@ SETTINGS_DOC := $(BUILD)/settings-doc
 # Debian's names of what is needed to build and run, and of what tests and lint add.
 RUN_PACKAGES  := gcc libc6-dev make binutils pkg-config luajit libluajit-5.1-dev libev-dev libmbedtls-dev \
                  libc-ares-dev lua-cjson netcat-openbsd
-TEST_PACKAGES := lua-busted lua-socket lua-filesystem lua-check cppcheck luarocks git python3 redis-server
+TEST_PACKAGES := lua-busted lua-socket lua-filesystem lua-check cppcheck luarocks git python3 redis-server openssl
 
 .PHONY: all test bench lint asan tsan fuzz docs install deps run clean help unit embed
 .DELETE_ON_ERROR:
@@ -119,6 +119,7 @@ test: ## run all tests, installing what is missing; the last line is the sum: N 
 
 bench: all embed $(BENCH_BIN) ## measure against a raw epoll loop in the same run; BENCH=quick takes seconds
 	@BUILD=$(BUILD) BENCH=$(or $(BENCH),full) bench/run
+	@BUILD=$(BUILD) BENCH=$(or $(BENCH),full) bench/redis
 
 lint: all $(SETTINGS_DOC) ## luacheck, cppcheck, the includes of the layers, symbols, generated docs; TIDY=1 adds clang-tidy
 	@BUILD=$(BUILD) TIDY=$(TIDY) .ci/lint
