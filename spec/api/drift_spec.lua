@@ -38,6 +38,8 @@ local APP = [[
   emit('Atomic', methods(srvlua.Atomic()))
   emit('Long', methods(srvlua.Atomic.Long()))
   emit('Lock', methods(srvlua.Lock()))
+  emit('tcp', methods(srvlua.socket.tcp()))
+  emit('udp', methods(srvlua.socket.udp()))
   local process = srvlua.Process(print)
   emit('Process', methods(process))
   emit('ProcessSocket', methods(process:exportSocket()))
@@ -110,7 +112,8 @@ describe('the API', function()
       Connections = 'Port.lua', Timer = 'Timer.lua', Table = 'Table.lua', Atomic = 'Atomic.lua', Long = 'Atomic.lua',
       Lock = 'Lock.lua', dns = 'dns.lua', json = 'json.lua', Process = 'Process.lua', ProcessSocket = 'Process.lua',
       ProcessClass = 'Process.lua', Channel = 'Channel.lua', WaitGroup = 'WaitGroup.lua',
-      coroutine = 'coroutine.lua', Event = 'Event.lua' } do
+      coroutine = 'coroutine.lua', Event = 'Event.lua',
+      socket = 'socket.lua', tcp = 'socket.lua', udp = 'socket.lua' } do
       assert.same(sorted(defined(file, class)), sorted(set_of(app:expect(class))), class)
     end
   end)

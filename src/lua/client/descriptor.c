@@ -362,7 +362,7 @@ void sv_operation_end(struct sv_operation *operation, int result) {
     resumption.count = push_results(operation, result);
     if (later) {
         *later = resumption;
-        if (srvlua_defer(sv_lua_loop(lua), resume_later, later) == 0)
+        if (srvlua_call_soon(sv_lua_loop(lua), resume_later, later) == 0)
             return;
         free(later);
     }
