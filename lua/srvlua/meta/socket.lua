@@ -148,7 +148,7 @@ local udp = {}
 ---@return string? err
 function udp:setpeername(host, port) end
 
----@param data string|number
+---@param data string|number|table string, number, or a sequence of these, nested
 ---@return 1? ok
 ---@return string? err
 function udp:send(data) end

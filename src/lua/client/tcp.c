@@ -535,6 +535,21 @@ static void append(lua_State *L, struct sv_bytes *bytes, int depth) {
     }
 }
 
+const char *sv_client_check_data(lua_State *L, struct sv_client *client, size_t *length) {
+    struct sv_bytes *scratch = &client->scratch;
+
+    if (lua_type(L, 2) == LUA_TSTRING)
+        return lua_tolstring(L, 2, length);
+    if (scratch->capacity > SCRATCH_KEPT)
+        sv_bytes_free(scratch);
+    scratch->begin = scratch->end = 0;
+    lua_pushvalue(L, 2);
+    append(L, scratch, 0);
+    lua_pop(L, 1);
+    *length = scratch->end;
+    return scratch->block;
+}
+
 static int send_on(struct sv_operation *operation) {
     struct sv_sending *sending = (struct sv_sending *)operation;
     struct sv_stream *stream = (struct sv_stream *)operation->descriptor;
@@ -566,25 +581,13 @@ static int push_sent(lua_State *L, struct sv_operation *operation, int result) {
 static int tcp_send(lua_State *L) {
     struct sv_tcp *self = check_tcp(L);
     struct sv_sending *sending = &self->sending;
-    struct sv_bytes *scratch = &self->client->scratch;
     struct sv_lua_coroutine *coroutine = sv_lua_suspendable(L);
     int problem = why_not(self, false, true);
     const char *data;
     size_t length;
 
     lua_settop(L, 2);
-    if (lua_type(L, 2) == LUA_TSTRING) {
-        data = lua_tolstring(L, 2, &length);
-    } else {
-        if (scratch->capacity > SCRATCH_KEPT)
-            sv_bytes_free(scratch);
-        scratch->begin = scratch->end = 0;
-        lua_pushvalue(L, 2);
-        append(L, scratch, 0);
-        lua_settop(L, 2);
-        data = scratch->block;
-        length = scratch->end;
-    }
+    data = sv_client_check_data(L, self->client, &length);
     if (problem)
         return sv_client_fail(L, problem);
     sending->data = data;

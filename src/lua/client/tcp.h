@@ -61,6 +61,8 @@ void sv_tcp_check_connecting(struct sv_tcp *self);
 /* A time limit of the object, or the default. */
 int64_t sv_tcp_timeout(const struct sv_tcp *self, enum sv_client_timeout which);
 
+/* tcp.c: argument 2, a string, number or sequence of these, as bytes: of the string, or in the client's scratch. */
+const char *sv_client_check_data(lua_State *L, struct sv_client *client, size_t *length);
 /* tcp.c: makes the classes; leaves the stack as it was. */
 void sv_lua_tcp_open(lua_State *L, struct sv_lua *lua);
 /* Makes an object. */

@@ -10,6 +10,7 @@
 #include <sys/un.h>
 
 #include "lua/client/lookup.h"
+#include "lua/client/tcp.h"
 #include "lua/client/words.h"
 #include "lua/errors.h"
 #include "lua/values.h"
@@ -221,9 +222,13 @@ static int udp_send(lua_State *L) {
     size_t length;
     const char *data;
 
-    if (lua_type(L, 2) == LUA_TNUMBER)
-        lua_tolstring(L, 2, NULL); /* becomes its text */
-    data = sv_lua_check_string(L, 2, &length);
+    lua_settop(L, 2);
+    data = sv_client_check_data(L, self->client, &length);
+    if (lua_type(L, 2) != LUA_TSTRING) { /* others may use the scratch space while this waits */
+        lua_pushlstring(L, length ? data : "", length);
+        lua_replace(L, 2);
+        data = lua_tolstring(L, 2, &length);
+    }
     if (problem)
         return sv_client_fail(L, problem);
     sending->data = data;
