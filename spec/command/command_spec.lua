@@ -155,6 +155,35 @@ describe('a command', function()
     end)
   end)
 
+  it('is asked and answered where the master is a reactor, too', function()
+    local app = support.boot('PROCESS', [[
+      local server = new_server { worker_num = 2, single_thread = true, exit_on_error = true }
+      local E = srvlua.COMMAND_EVENT_WORKER
+      local big = ('x'):rep(500000)
+      server:addCommand('echo', E, function(_, data)
+        if data == 'stall' then emit('stalls', srvlua.getpid()); stall() end
+        if data == 'fail' then error 'on purpose' end
+        return data
+      end)
+      server:on('receive', function() end)
+      run(server, function(self)
+        self:after(1, function()
+          emit('big', self:command('echo', 1, E, big, false) == big)
+          local pid = self:getWorkerPid(1)
+          emit('failed', self:command('echo', 1, E, 'fail', false))
+          while self:getWorkerPid(1) == pid do srvlua.sleep(0.005) end
+          emit('lost', select(3, self:command('echo', 1, E, 'stall')))
+          emit('again', self:command('echo', 1, E, 'there', false))
+        end)
+      end)
+    ]])
+    app:expect('big', true)
+    app:expect('failed', '{"data":"failed to call function","code":-1}') -- its process ends right after that
+    support.kill(app:expect 'stalls', 'KILL')
+    app:expect('lost', 9003)
+    app:expect('again', 'there')
+  end)
+
   it('without a coroutine is refused where it may be given, and without a server everywhere', function()
     local app = support.boot('PROCESS', [[
       local server = new_server { worker_num = 2, enable_coroutine = false }

@@ -202,6 +202,13 @@ static struct sv_question *hold(struct sv_question *question, int32_t command, c
     return held;
 }
 
+/* Questions to one process keep their order. */
+static bool is_holding(const struct sv_commands *commands, const struct target *target) {
+    for (const struct sv_question *question = commands->held ? commands->first : NULL; question; question = question->next)
+        if (question->is_held && question->target.slot == target->slot) return !target->is_manager;
+    return false;
+}
+
 static int ask_target(srvlua_server *server, int32_t command, const struct srvlua_command_request *request, const struct target *target,
                       srvlua_command_callback callback, void *user_data) {
     struct sv_commands *commands = &server->commands;
@@ -211,7 +218,7 @@ static int ask_target(srvlua_server *server, int32_t command, const struct srvlu
                                      .callback = callback,
                                      .user_data = user_data,
                                      .target = *target};
-    int result = ask(server, question, command, request->flags, request->data, request->length);
+    int result = is_holding(commands, target) ? -EAGAIN : ask(server, question, command, request->flags, request->data, request->length);
     if (result == -EAGAIN) {
         question = hold(question, command, request);
         if (!question) return -ENOMEM;
