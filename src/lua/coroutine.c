@@ -303,18 +303,11 @@ static void keep_error(struct sv_lua_coroutine *coroutine) {
     lua->main_error_ref = luaL_ref(lua->L, LUA_REGISTRYINDEX);
 }
 
-static int return_failure(srvlua_loop *loop, int64_t timer_id, void *user_data) {
-    (void)loop;
-    (void)timer_id;
-    (void)user_data;
-    return 1;
-}
+void sv_lua_count_failure(const struct sv_lua *lua) {
+    srvlua_server *server = running_server(lua);
 
-void sv_lua_count_failure(struct sv_lua *lua) {
-    srvlua_loop *loop = sv_lua_loop(lua);
-
-    if (loop)
-        srvlua_defer(loop, return_failure, NULL);
+    if (server)
+        srvlua_callback_failed(server);
 }
 
 /* -------------------------------------------------------------------------------------------------------- running */

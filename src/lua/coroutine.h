@@ -89,8 +89,8 @@ int sv_lua_resume(struct sv_lua_coroutine *coroutine, int count);
 /* The same for coroutine.resume, of one that has yielded: what it yields or returns, or the error, is moved to L. Returns the number
  * of values, or -1: the error. */
 int sv_lua_resume_for(struct sv_lua_coroutine *coroutine, int count, lua_State *L);
-/* An error in a coroutine that the program started or resumed is counted as in a callback: at the end of the loop's turn. */
-void sv_lua_count_failure(struct sv_lua *lua);
+/* Counts an error in a coroutine that the program started or resumed, as one in a callback; may end the process (exit_on_error). */
+void sv_lua_count_failure(const struct sv_lua *lua);
 
 /* The loop of this process: the server's, or one of its own without a server (srvlua.run, child processes); NULL: none. */
 srvlua_loop *sv_lua_loop(const struct sv_lua *lua);
