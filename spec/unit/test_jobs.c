@@ -186,7 +186,7 @@ TEST(each_of_many_jobs_is_run_once) {
     pid_t children[GIVERS + CONSUMERS];
     for (uint32_t i = 0; i < GIVERS + CONSUMERS; i++) {
         children[i] = fork();
-        if (children[i] == 0 && i < GIVERS) give(fixture, i);
+        if (i < GIVERS && children[i] == 0) give(fixture, i);
         if (children[i] == 0) work(fixture, i - GIVERS, race);
     }
     for (int64_t until_ns = sv_now_ns() + 60 * SV_NS_PER_SECOND; atomic_load(&race->left) && sv_now_ns() < until_ns;)
