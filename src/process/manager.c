@@ -20,8 +20,8 @@
 #include "process/runtime.h"
 
 #define KILL_GRACE_NS (SV_NS_PER_SECOND / 2) /* after max_wait_time, before SIGKILL */
-#define FORWARD_NS (SV_NS_PER_SECOND / 10) /* longest wait for room to forward one record */
 #define TICK_MS 20                           /* deadlines are looked at this often while there are any */
+#define ESTATE_NS SV_NS_PER_SECOND           /* how long nothing must have come for a former process to be done with it */
 
 enum life_phase { LIFE_NONE, LIFE_STARTING, LIFE_SERVING, LIFE_LEAVING };
 
@@ -41,6 +41,9 @@ struct child { /* one slot */
     int64_t respawn_at_ns; /* 0: none due */
     bool wants_replacement; /* as soon as the other parity is free */
     bool is_reloading;
+    struct sv_endpoint *estate; /* what others send to a former process that has gone: forwarded for a while, NULL: none */
+    uint32_t estate_parity;
+    int64_t estate_until_ns;
 };
 
 enum stop_phase { NOT_STOPPING, STOP_WORKERS, STOP_TASKS, STOP_USERS, STOPPED };
@@ -59,6 +62,8 @@ struct manager {
     bool is_up;  /* BASE: worker 0 was ready once, so the start callback is done */
 };
 
+static void look_into_estate(struct manager *manager, uint32_t slot);
+static void close_estate(struct child *child);
 static void progress_reload(struct manager *manager);
 static void progress_stop(struct manager *manager);
 static void receive(void *context, const struct sv_message *message);
@@ -98,6 +103,10 @@ static bool spawn(struct manager *manager, uint32_t slot, uint32_t parity) {
     struct sv_slot *shared = &rt->slots[slot];
     atomic_store(&shared->born[parity], atomic_fetch_add(&shared->generation, 1) + 1);
     atomic_store(&shared->life[parity].beat, 0); /* a former one may have died in a callback */
+    if (child->estate && child->estate_parity == parity) {
+        look_into_estate(manager, slot);
+        close_estate(child);
+    }
     fflush(NULL); /* nothing buffered is written twice */
     pid_t pid = fork();
     if (pid == 0 && is_user(manager, slot)) sv_user_main(rt, slot);
@@ -277,24 +286,47 @@ static void report_lost(struct manager *manager, uint32_t slot, uint32_t parity,
 /* What others sent to a process that was replaced and is gone now goes to its successor. */
 static void forward(void *context, const struct sv_message *message) {
     struct manager *manager = context;
-    struct sv_runtime *rt = manager->rt;
-    uint32_t to = sv_endpoint_of_slot(&rt->ipc, manager->forwarded_slot, manager->children[manager->forwarded_slot].active);
     if (message->type < SV_RECORD_FINISH) return; /* an order to the dead one */
-    int result = sv_runtime_send(rt, to, message->type, message->id, message->value, NULL, 0, message->payload, message->length,
-                                 sv_now_ns() + FORWARD_NS);
-    if (result)
-        sv_log_about(&rt->log, SRVLUA_LOG_ERROR, 0, -result, "a %s for worker %u is lost: its new process has no room for it",
-                     message->type == SV_RECORD_FINISH ? "task's result" : "message", manager->forwarded_slot);
+    sv_messages_forward(manager->rt, manager->forwarded_slot, message);
 }
 
+static void look_into_estate(struct manager *manager, uint32_t slot) {
+    struct sv_runtime *rt = manager->rt;
+    struct child *child = &manager->children[slot];
+    if (!child->estate) return;
+    uint32_t count = 0, part;
+    manager->forwarded_slot = slot;
+    while ((part = sv_receive(child->estate, SV_DRAIN_BATCH, forward, manager))) count += part;
+    if (!count) return;
+    child->estate_until_ns = sv_now_ns() + ESTATE_NS;
+    sv_messages_flush(rt);
+    sv_kick_all(&rt->endpoint);
+}
+
+static void close_estate(struct child *child) {
+    if (!child->estate) return;
+    sv_endpoint_close(child->estate);
+    free(child->estate);
+    child->estate = NULL;
+}
+
+/* Not once but for a while: a sender may have been on its way there, or in the middle of a long message. What comes later yet is
+ * taken by the next process of this parity. */
 static void forward_mail(struct manager *manager, uint32_t slot, uint32_t parity) {
     struct sv_runtime *rt = manager->rt;
-    struct sv_endpoint inbox;
-    if (sv_endpoint_open(&inbox, &rt->ipc, sv_endpoint_of_slot(&rt->ipc, slot, parity))) return;
-    sv_set_muted(&inbox, true); /* the records of reactors have an heir */
-    manager->forwarded_slot = slot;
-    while (sv_receive(&inbox, SV_DRAIN_BATCH, forward, manager)) {}
-    sv_endpoint_close(&inbox);
+    struct child *child = &manager->children[slot];
+    struct sv_endpoint *estate = malloc(sizeof *estate);
+    close_estate(child);
+    if (!estate || sv_endpoint_open(estate, &rt->ipc, sv_endpoint_of_slot(&rt->ipc, slot, parity))) {
+        free(estate);
+        return;
+    }
+    sv_set_muted(estate, true); /* the records of reactors have an heir */
+    child->estate = estate;
+    child->estate_parity = parity;
+    child->estate_until_ns = sv_now_ns() + ESTATE_NS;
+    look_into_estate(manager, slot);
+    need_ticks(manager);
 }
 
 static void report_error(struct manager *manager, uint32_t slot, pid_t pid, int status) {
@@ -323,8 +355,10 @@ static void replacement_failed(struct manager *manager, uint32_t slot, uint32_t 
     end_reload_of(manager, child, true);
     if (child->lives[child->active].phase == LIFE_SERVING || child->lives[child->active].phase == LIFE_STARTING) return;
     /* nobody serves: the failed one's parity becomes the active one, so that the slot is respawned there, with back-off */
+    uint32_t former = child->active;
     child->active = parity;
     atomic_store(&rt->slots[slot].parity, parity);
+    if (child->lives[former].phase == LIFE_NONE) forward_mail(manager, slot, former);
     tell_owners(manager, SV_RECORD_SWITCH, slot, parity);
     schedule_respawn(manager, slot, was_quick);
 }
@@ -419,6 +453,7 @@ static void on_ready(struct manager *manager, uint32_t slot, uint32_t parity) {
     atomic_store(&rt->slots[slot].parity, parity);
     tell_owners(manager, SV_RECORD_SWITCH, slot, parity);
     if (child->lives[former].phase == LIFE_NONE) { /* it died meanwhile */
+        forward_mail(manager, slot, former);
         end_reload_of(manager, child, false);
         progress_reload(manager);
     } else {
@@ -557,7 +592,7 @@ static void begin_stop(struct manager *manager) {
 }
 
 static bool has_deadline(const struct child *child) {
-    return child->respawn_at_ns || child->wants_replacement || child->lives[0].kill_at_ns || child->lives[1].kill_at_ns;
+    return child->respawn_at_ns || child->wants_replacement || child->estate || child->lives[0].kill_at_ns || child->lives[1].kill_at_ns;
 }
 
 /* An idle manager sleeps. */
@@ -585,6 +620,8 @@ static int on_tick(srvlua_loop *loop, int64_t timer, void *context) {
             life->kill_at_ns = 0;
             kill(life->pid, SIGKILL);
         }
+        look_into_estate(manager, slot);
+        if (now_ns >= child->estate_until_ns) close_estate(child);
         if (manager->stopping || manager->failure) continue;
         if (child->respawn_at_ns && now_ns >= child->respawn_at_ns) start_life(manager, slot);
         if (child->wants_replacement) start_replacement(manager, slot);
@@ -724,6 +761,7 @@ int sv_manager_run(struct sv_runtime *rt, struct srvlua_status *status) {
     if (result == 0) sv_notify_watch(&rt->notify, &rt->loop);
     if (result == 0) supervise(&manager);
     sv_runtime_unbecome(rt);
+    for (uint32_t slot = 0; manager.children && slot < rt->slot_count; slot++) close_estate(&manager.children[slot]);
     free(manager.children);
     rt->role = SRVLUA_ROLE_AFTER;
     if (result) return sv_fail(status, -result, "the manager could not be set up: %s", srvlua_strerror(-result));

@@ -11,6 +11,8 @@
 struct sv_kept_message {
     struct sv_kept_message *next;
     uint32_t slot, flags;
+    uint16_t type;
+    uint64_t id;
     uint32_t endpoint; /* where its first part went, and */
     uint32_t born;     /* the life that got that; valid if sent > 0 */
     size_t sent;       /* bytes, of head and data */
@@ -43,8 +45,8 @@ static void address(const struct sv_runtime *rt, struct sv_kept_message *message
 static bool send_on(struct sv_runtime *rt, struct sv_kept_message *message) {
     if (message->sent && is_gone(rt, message)) message->sent = 0;
     if (!message->sent) address(rt, message);
-    return sv_send_some(&rt->endpoint, message->endpoint, SV_RECORD_MESSAGE, 0, (int32_t)message->flags, NULL, 0, message->bytes,
-                         message->length, &message->sent) == 0;
+    return sv_send_some(&rt->endpoint, message->endpoint, message->type, message->id, (int32_t)message->flags, NULL, 0, message->bytes,
+                        message->length, &message->sent) == 0;
 }
 
 static bool has_room(struct sv_runtime *rt, size_t total) {
@@ -57,14 +59,19 @@ static bool has_half(struct sv_runtime *rt, uint32_t slot) {
     return !writer || sv_ring_has_half(writer);
 }
 
-static int keep(struct sv_runtime *rt, const struct sv_kept_message *model, const struct sv_message_head *head, const void *data,
+static bool has_targets(struct sv_runtime *rt) {
+    if (!rt->messages.targets) rt->messages.targets = calloc(rt->slot_count, sizeof *rt->messages.targets);
+    return rt->messages.targets != NULL;
+}
+
+static int keep(struct sv_runtime *rt, const struct sv_kept_message *model, const void *head, size_t head_length, const void *data,
                 size_t length) {
     struct sv_message_queue *queue = &rt->messages;
-    struct sv_kept_message *message = malloc(sizeof *message + sizeof *head + length);
+    struct sv_kept_message *message = malloc(sizeof *message + head_length + length);
     if (!message) return -SRVLUA_ERROR_MALLOC_FAIL;
     *message = *model;
-    memcpy(message->bytes, head, sizeof *head);
-    if (length) memcpy(message->bytes + sizeof *head, data, length);
+    if (head_length) memcpy(message->bytes, head, head_length);
+    if (length) memcpy(message->bytes + head_length, data, length);
     if (queue->last)
         queue->last->next = message;
     else
@@ -79,9 +86,8 @@ static int keep(struct sv_runtime *rt, const struct sv_kept_message *model, cons
 int sv_messages_send(struct sv_runtime *rt, uint32_t slot, uint32_t flags, const void *data, size_t length) {
     struct sv_message_queue *queue = &rt->messages;
     struct sv_message_head head = {.source = rt->slot, .stamp_ns = sv_wall_ns()};
-    struct sv_kept_message model = {.slot = slot, .flags = flags, .length = sizeof head + length};
-    if (!queue->targets) queue->targets = calloc(rt->slot_count, sizeof *queue->targets);
-    if (!queue->targets) return -SRVLUA_ERROR_MALLOC_FAIL;
+    struct sv_kept_message model = {.slot = slot, .flags = flags, .type = SV_RECORD_MESSAGE, .length = sizeof head + length};
+    if (!has_targets(rt)) return -SRVLUA_ERROR_MALLOC_FAIL;
     if (queue->targets[slot].kept && has_half(rt, slot)) sv_messages_flush(rt);
     bool must_wait = queue->targets[slot].kept != 0;
     if (must_wait || model.length > sv_max_payload_to(&rt->endpoint, endpoint_of(rt, slot))) {
@@ -90,12 +96,20 @@ int sv_messages_send(struct sv_runtime *rt, uint32_t slot, uint32_t flags, const
     if (!must_wait) {
         address(rt, &model);
         int result = sv_send_some(&rt->endpoint, model.endpoint, SV_RECORD_MESSAGE, 0, (int32_t)flags, &head, sizeof head, data, length,
-                                   &model.sent);
+                                  &model.sent);
         if (result == 0) return 0;
         if (result != -EAGAIN) return -SRVLUA_ERROR_MALLOC_FAIL;
         if (!model.sent && !has_room(rt, model.length)) return -SRVLUA_ERROR_SERVER_PIPE_BUFFER_FULL;
     }
-    return keep(rt, &model, &head, data, length);
+    return keep(rt, &model, &head, sizeof head, data, length);
+}
+
+void sv_messages_forward(struct sv_runtime *rt, uint32_t slot, const struct sv_message *message) {
+    struct sv_kept_message model = {
+        .slot = slot, .flags = (uint32_t)message->value, .type = message->type, .id = message->id, .length = message->length};
+    if (!has_targets(rt) || keep(rt, &model, NULL, 0, message->payload, message->length))
+        sv_log_about(&rt->log, SRVLUA_LOG_ERROR, 0, SRVLUA_ERROR_MALLOC_FAIL, "out of memory: a %s for worker %u is lost",
+                     message->type == SV_RECORD_FINISH ? "task's result" : "message", slot);
 }
 
 /* One target that has no room holds up none of the others. */

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct sv_message;
 struct sv_runtime;
 struct sv_kept_message;
 
@@ -26,6 +27,8 @@ struct sv_message_queue { /* private to the process */
 
 /* Sends data to the present process of a worker's slot; keeps what does not fit. 0; -9006: too much is kept already; -501. */
 int sv_messages_send(struct sv_runtime *rt, uint32_t slot, uint32_t flags, const void *data, size_t length);
+/* Sends on a record that came for a former process of the slot; what does not fit is kept, however much it is. runs in: manager. */
+void sv_messages_forward(struct sv_runtime *rt, uint32_t slot, const struct sv_message *message);
 /* Sends on what fits now. For the end of a turn. */
 void sv_messages_flush(struct sv_runtime *rt);
 bool sv_messages_are_waiting(const struct sv_runtime *rt);

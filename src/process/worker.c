@@ -384,6 +384,12 @@ void sv_worker_handle_stash(struct sv_runtime *rt) {
     }
 }
 
+/* What came while a call waited comes before what comes now. */
+static void receive_in_turn(void *context, const struct sv_message *message) {
+    sv_worker_handle_stash(context);
+    receive(context, message);
+}
+
 /* ------------------------------------------------------------------------------------------------------ leaving */
 
 void sv_worker_stop_now(struct sv_runtime *rt) {
@@ -476,8 +482,8 @@ static bool may_go(struct sv_runtime *rt) {
     }
     bool is_late = sv_now_ns() >= worker->deadline_ns;
     if (worker->phase == SV_WORKER_WAITING) {
-        /* the rest of a message whose beginning we have would be nobody's */
-        if (!is_late && sv_has_partials_of(&rt->endpoint, is_process_alive, rt)) return false;
+        /* messages and results that are ours; the rest of one whose beginning we have would be nobody's */
+        if (!is_late && (sv_has_mail(&rt->endpoint) || sv_has_partials_of(&rt->endpoint, is_process_alive, rt))) return false;
         if (is_nothing_pending(rt)) return true;
         if (!is_late) {
             if (!is_task_worker(rt) || rt->config.task_coroutines) fire(rt, SRVLUA_ON_WORKER_EXIT);
@@ -621,7 +627,7 @@ static int live(struct sv_runtime *rt) {
 }
 
 static int set_up(struct sv_runtime *rt, uint32_t slot, uint32_t parity) {
-    struct sv_loop_hooks hooks = {.receive = receive,
+    struct sv_loop_hooks hooks = {.receive = receive_in_turn,
                                   .before_sleep = before_sleep,
                                   .has_work = has_work,
                                   .is_expecting = is_expecting,

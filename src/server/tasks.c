@@ -434,7 +434,7 @@ int srvlua_send_message(srvlua_server *server, int worker_id, const void *data, 
         struct sv_message_head head = {.source = rt->slot, .stamp_ns = sv_wall_ns()};
         uint32_t to = sv_endpoint_of_slot(&rt->ipc, (uint32_t)worker_id, atomic_load(&rt->slots[worker_id].parity));
         result = sv_runtime_send(rt, to, SV_RECORD_MESSAGE, 0, flags, &head, sizeof head, data, length, 0);
-        sv_kick(&rt->endpoint, to);
+        sv_kick_all(&rt->endpoint); /* the one there, or its successor */
     }
     if (result == 0) return 0;
     return sv_server_fail(server, status, -result,
