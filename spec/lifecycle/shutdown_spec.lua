@@ -224,4 +224,29 @@ describe('a shutdown', function()
       assert.equal(0, app:count 'workerError')
     end)
   end)
+
+  support.in_both_modes(function(mode)
+    it('ends task workers in good order though there are more tasks than time, in ' .. mode .. ' mode', function()
+      local app = support.boot(mode, [[
+        local ffi = require 'ffi'
+        local server = new_server { task_worker_num = 2, max_wait_time = 1 }
+        server:on('receive', function(s)
+          for _ = 1, 2000 do s:task 'x' end
+          emit 'given'
+        end)
+        server:on('task', function() ffi.C.usleep(5000) end)
+        server:on('workerStop', function(_, id) emit('stopped', id) end)
+        server:on('managerStop', function(s) emit('lost', s:stats().lost_count) end)
+        run(server)
+      ]])
+      app:connect():send 'x'
+      app:expect 'given'
+      assert.equal(0, app:stop())
+      app:expect('stopped', 0)
+      app:expect('stopped', 1)
+      app:expect('stopped', 2)
+      assert.is_true(app:expect 'lost' > 1000)
+      app:logs 'leaves after max_wait_time of 1 s with work left behind'
+    end)
+  end)
 end)

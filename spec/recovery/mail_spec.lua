@@ -65,7 +65,9 @@ describe('mail for a process that ends', function()
 
     it('is refused at once when the server shuts down and nobody is there, in ' .. mode .. ' mode', function()
       local app = boot [[
-        local server = new_server { task_worker_num = 1, message_ring_size = '16k', task_ring_size = '64k', max_wait_time = 20 }
+        local server = new_server {
+          task_worker_num = 1, message_ring_size = '16k', task_ring_size = '64k', max_wait_time = 20,
+        }
         server:on('receive', function(s) s:task 'x' end)
         server:on('pipeMessage', function() end)
         server:on('task', function(s)

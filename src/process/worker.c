@@ -14,6 +14,7 @@
 #include "reactor/signal.h"
 
 #define LOOK_EVERY_MS 20 /* how often a leaving worker looks whether it may go */
+#define MARGIN_NS (SV_NS_PER_SECOND / 5) /* at most, before the end of a shutdown */
 #define TURN_NS (SV_NS_PER_SECOND / 100) /* after so much work signals, orders and timers have their turn */
 
 /* ------------------------------------------------------------------------------------------------ what others see */
@@ -207,11 +208,18 @@ static int look_again(srvlua_loop *loop, int64_t timer, void *context) { /* make
     return 0;
 }
 
+/* Those who are told late in a shutdown have less time: who leaves in good order is not there any more when the rest is killed. */
+static int64_t find_deadline(const struct sv_runtime *rt) {
+    int64_t wait_ns = sv_runtime_wait_ns(rt), deadline_ns = sv_now_ns() + wait_ns, end_ns = atomic_load(&rt->shared->shutdown_deadline_ns);
+    int64_t margin_ns = wait_ns / 10 < MARGIN_NS ? wait_ns / 10 : MARGIN_NS;
+    return end_ns && deadline_ns > end_ns - margin_ns ? end_ns - margin_ns : deadline_ns;
+}
+
 static void begin_leaving(struct sv_runtime *rt, enum sv_worker_phase phase) {
     struct sv_worker *worker = &rt->worker;
     if (worker->phase >= phase) return;
     if (worker->phase <= SV_WORKER_SERVING) {
-        worker->deadline_ns = sv_now_ns() + sv_runtime_wait_ns(rt);
+        worker->deadline_ns = find_deadline(rt);
         set_state(rt, SV_PROCESS_EXIT);
         sv_timer_add_internal(&rt->loop, LOOK_EVERY_MS, true, look_again, NULL);
         if (rt->has_reactor) {
@@ -474,14 +482,15 @@ static bool is_process_alive(const void *context, uint32_t source) {
 /* The leaving worker's turn: false = keep turning. */
 static bool may_go(struct sv_runtime *rt) {
     struct sv_worker *worker = &rt->worker;
+    bool is_late = sv_now_ns() >= worker->deadline_ns, must_drain = !is_late || rt->config.max_wait_time <= 0, has_all = true;
     if (worker->phase == SV_WORKER_DRAINING && atomic_load(&rt->shared->is_shutting_down)) {
-        if (!is_inheritance_done(rt) && sv_now_ns() < worker->deadline_ns) return false;
+        if (!is_late && !is_inheritance_done(rt)) return false;
         if (worker->predecessor_life) end_inheritance(rt);
-        if (sv_has_mail(&rt->endpoint) || (is_task_worker(rt) && sv_tasks_are_there(rt))) return false;
+        has_all = !sv_has_mail(&rt->endpoint) && !(is_task_worker(rt) && sv_tasks_are_there(rt));
+        if (!has_all && must_drain) return false;
         begin_leaving(rt, SV_WORKER_WAITING);
     }
-    bool is_late = sv_now_ns() >= worker->deadline_ns;
-    if (worker->phase == SV_WORKER_WAITING) {
+    if (worker->phase == SV_WORKER_WAITING && has_all) {
         /* messages and results that are ours; the rest of one whose beginning we have would be nobody's */
         if (!is_late && (sv_has_mail(&rt->endpoint) || sv_has_partials_of(&rt->endpoint, is_process_alive, rt))) return false;
         if (is_nothing_pending(rt)) return true;
