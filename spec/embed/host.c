@@ -1,5 +1,5 @@
 /* host.c MODE LOG: a C program around the library, for embed_spec.lua. Checks what srvlua.h promises a host, prints a line for
- * each check that fails, and at last "done". Three servers run in it, one after the other; the last one is shut down by a user
+ * each check that fails, and at last "done". Four servers run in it, one after the other; the third one is shut down by a user
  * process, the others by their worker. */
 #include <dirent.h>
 #include <errno.h>
@@ -222,6 +222,85 @@ static void run_user_processes(int mode, const char *log, struct host *host) {
     srvlua_free(server);
 }
 
+/* ---- a server with a task worker: task, result, a second result, message there and back, end */
+
+static int on_task(srvlua_server *server, const struct srvlua_event_data *event, void *user_data) {
+    struct srvlua_task_origin origin;
+    struct srvlua_status status;
+    (void)user_data;
+    CHECK(srvlua_get_role(server) == SRVLUA_ROLE_TASK && event->worker_id == 1 && event->source_worker_id == 0);
+    CHECK(event->flags & SRVLUA_TASK_SERIALIZE && event->dispatch_time > 1e9);
+    CHECK(srvlua_get_task_origin(server, &origin, &status) == 0 && origin.task_id == event->task_id);
+    CHECK(srvlua_task_finish(server, &origin, event->data, event->length, 0, &status) == 0);
+    CHECK(srvlua_task_finish(server, &origin, "a second one", 12, 0, &status) == 0); /* is dropped */
+    CHECK(srvlua_task(server, "x", 1, &(struct srvlua_task_options){.dst = -1}, &status) == -SRVLUA_ERROR_WRONG_OPERATION);
+    return 0;
+}
+
+static int on_result(srvlua_server *server, const struct srvlua_task_result *result, void *user_data) {
+    struct srvlua_status status;
+    CHECK(result->code == 0 && result->length == 100000 && memcmp(result->data, "tttt", 4) == 0);
+    CHECK(result->task_worker_id == 1 && result->dispatch_time > 1e9 && !(result->flags & SRVLUA_TASK_SERIALIZE));
+    tell(user_data, 'r');
+    CHECK(srvlua_send_message(server, 1, "hello", 5, SRVLUA_TASK_SERIALIZE, &status) == 0);
+    CHECK(srvlua_send_message(server, 0, "to myself", 9, 0, &status) == -SRVLUA_ERROR_INVALID_PARAMS);
+    CHECK(srvlua_send_message(server, 2, "nobody", 6, 0, &status) == -SRVLUA_ERROR_INVALID_PARAMS);
+    return 0;
+}
+
+static int on_message(srvlua_server *server, const struct srvlua_event_data *event, void *user_data) {
+    struct srvlua_status status;
+    CHECK(event->length == 5 && memcmp(event->data, "hello", 5) == 0 && event->dispatch_time > 1e9);
+    if (event->worker_id == 1) {
+        CHECK(event->source_worker_id == 0 && event->flags == SRVLUA_TASK_SERIALIZE);
+        CHECK(srvlua_send_message(server, 0, event->data, event->length, 0, &status) == 0);
+        return 0;
+    }
+    CHECK(event->worker_id == 0 && event->source_worker_id == 1 && event->flags == 0);
+    tell(user_data, 'm');
+    CHECK(srvlua_shutdown(server, &status) == 0);
+    return 0;
+}
+
+static int give_tasks(srvlua_server *server, const struct srvlua_event_data *event, void *user_data) {
+    static char data[100000];
+    struct srvlua_status status;
+    struct srvlua_task_options options = {
+        .dst = 0, .flags = SRVLUA_TASK_SERIALIZE, .callback = on_result, .user_data = user_data, .timeout = 10};
+    if (event->worker_id != 0)
+        return 0;
+    memset(data, 't', sizeof data);
+    int64_t forgotten = srvlua_task(server, "", 0, &options, &status), id = srvlua_task(server, data, sizeof data, &options, &status);
+    CHECK(forgotten >= 0 && id >= 0 && forgotten != id);
+    srvlua_task_forget(server, forgotten);
+    options.dst = 1;
+    CHECK(srvlua_task(server, "", 0, &options, &status) == -SRVLUA_ERROR_INVALID_PARAMS);
+    return 0;
+}
+
+static void run_tasks(int mode, const char *log, struct host *host) {
+    struct srvlua_status status = {0};
+    srvlua_server *server = srvlua_new("127.0.0.1", 0, mode, SRVLUA_SOCK_TCP, &status);
+    const struct srvlua_setting settings[] = {
+        {.name = "worker_num", .value = {.type = SRVLUA_VALUE_NUMBER, .number = 1}},
+        {.name = "task_worker_num", .value = {.type = SRVLUA_VALUE_NUMBER, .number = 1}},
+        {.name = "log_file", .value = {.type = SRVLUA_VALUE_STRING, .string = log, .length = strlen(log)}},
+        {.name = "log_date_format", .value = {.type = SRVLUA_VALUE_STRING, .string = "DATExxx", .length = 4}},
+    };
+    CHECK(srvlua_set(server, settings, 4, &status) == 0);
+    CHECK(srvlua_on(server, SRVLUA_ON_RECEIVE, on_receive, host, &status) == 0);
+    CHECK(srvlua_check(server, &status) == -SRVLUA_ERROR_SERVER_INVALID_CALLBACK); /* task is missing */
+    CHECK(srvlua_on(server, SRVLUA_ON_TASK, on_task, host, &status) == 0);
+    CHECK(srvlua_on(server, SRVLUA_ON_PIPE_MESSAGE, on_message, host, &status) == 0);
+    CHECK(srvlua_on(server, SRVLUA_ON_WORKER_START, give_tasks, host, &status) == 0);
+    CHECK(srvlua_task(server, "x", 1, &(struct srvlua_task_options){.dst = -1}, &status) == -SRVLUA_ERROR_WRONG_OPERATION);
+    CHECK(srvlua_send_message(server, 0, "x", 1, 0, &status) == -SRVLUA_ERROR_WRONG_OPERATION);
+    CHECK(srvlua_start(server, &status) == 0);
+    char letters[3] = "";
+    CHECK(read(host->pipe[0], letters, 2) == 2 && memcmp(letters, "rm", 2) == 0);
+    srvlua_free(server);
+}
+
 /* Tasks as they wait in message queues. */
 static void check_task_form(void) {
     const void *data = NULL;
@@ -283,6 +362,7 @@ int main(int argc, char **argv) {
     run_server(mode, argv[2], &host);
     run_server(mode, argv[2], &host);
     run_user_processes(mode, argv[2], &host);
+    run_tasks(mode, argv[2], &host);
     CHECK(count_descriptors() == descriptors);
     CHECK(sigaction(SIGTERM, NULL, &now) == 0 && now.sa_handler == on_own_signal);
     CHECK(sigaction(SIGUSR1, NULL, &now) == 0 && now.sa_handler == on_own_signal);

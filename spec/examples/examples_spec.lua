@@ -213,6 +213,33 @@ exercises['redis_ping.lua'] = function(mode)
   return app
 end
 
+exercises['task.lua'] = function(mode)
+  local app, port = start('task.lua', mode, 0, ':(%d+)$')
+  local client = support.stream(tonumber(port))
+  client:send 'hello\nwor'
+  client:send 'ld\n'
+  local lines = {}
+  for _ = 1, 4 do
+    lines[client:line():gsub('task %d+', 'task')] = true
+  end
+  assert.same({ ['task is on its way'] = true, ['task: olleh'] = true, ['task: dlrow'] = true }, lines)
+  return app
+end
+
+exercises['taskwait.lua'] = function(mode)
+  local app, port = start('taskwait.lua', mode, 0, ':(%d+)$')
+  local client = support.stream(tonumber(port))
+  client:send '10 1000 100000\n'
+  for _, line in ipairs { '10: 4', '1000: 168', '100000: 9592' } do
+    assert.equal(line, client:line())
+  end
+  client:send '1000000\n'
+  assert.equal('78498', client:line())
+  client:send '?\n'
+  assert.equal('numbers, please', client:line())
+  return app
+end
+
 describe('the example', function()
   after_each(support.cleanup)
 
