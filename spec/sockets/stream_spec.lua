@@ -4,7 +4,7 @@ local peers = require 'support.peer'
 -- An app whose function `talk(data, port)` runs for each line that a client sends, in a coroutine.
 local function boot(mode, port, talk, settings)
   return support.boot(mode, ([[
-    local server = new_server { %s }
+    local server = new_server { max_wait_time = 0.1, %s } -- sockets stay open
     local PORT = tonumber(arg[2]) or arg[2]
     local socket = srvlua.socket
     %s

@@ -3,7 +3,7 @@ local peers = require 'support.peer'
 
 local function boot(mode, port, talk, settings)
   return support.boot(mode, ([[
-    local server = new_server { %s }
+    local server = new_server { max_wait_time = 0.1, %s } -- sockets stay open
     local PORT, CERT = tonumber(arg[2]), arg[3]
     local socket = srvlua.socket
     local function shake(...)
@@ -169,6 +169,7 @@ describe('TLS of client sockets', function()
     assert.matches('^handshake failed: .', message)
     client:send(plain.port)
     peer = plain:accept()
+    peer:receive(5)
     peer:reset()
     _, message = app:expect('result', nil)
     assert.matches('^handshake failed: .', message)
@@ -209,6 +210,7 @@ describe('TLS of client sockets', function()
     client:send(cut.port)
     app:expect('got', 'one', 'tw', 'o\n', 'thr', 'ee\n')
     local _, result, err, partial = app:expect('rest', 1, nil)
-    assert.same({ nil, 'closed', '' }, { result, err, partial })
+    assert.same({ nil, '' }, { result, partial })
+    assert.is_true(err == 'closed' or err == 'connection reset by peer', err) -- by whether it has read the x
   end)
 end)

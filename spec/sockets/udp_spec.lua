@@ -3,7 +3,7 @@ local peers = require 'support.peer'
 
 local function boot(mode, port, talk)
   return support.boot(mode, ([[
-    local server = new_server()
+    local server = new_server { max_wait_time = 0.1 } -- sockets stay open
     local PORT = tonumber(arg[2])
     local socket = srvlua.socket
     %s
