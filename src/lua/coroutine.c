@@ -13,9 +13,9 @@
 #include "lua/values.h"
 #include "lua/waiting.h"
 
-#define IDLE_MAX 1024 /* threads kept for later; each is about 1 KiB */
+#define IDLE_MAX 1024  /* threads kept for later; each is about 1 KiB */
 #define BUCKETS_MIN 64 /* power of two */
-#define STACKS_MAX 10 /* shown of coroutines that are left behind */
+#define STACKS_MAX 10  /* shown of coroutines that are left behind */
 
 void sv_lua_coroutine_open(lua_State *L, struct sv_lua *lua) {
     lua_pushcfunction(L, sv_lua_describe_error);
@@ -103,7 +103,8 @@ static struct sv_lua_coroutine **bucket_of(const struct sv_lua *lua, int64_t id)
 /* Without memory the buckets only stay crowded. */
 static void grow_buckets(struct sv_lua *lua) {
     int64_t i, old_count = lua->bucket_count;
-    struct sv_lua_coroutine **old = lua->by_id, **buckets = calloc((size_t)old_count * 2, sizeof(struct sv_lua_coroutine *));
+    struct sv_lua_coroutine **old = lua->by_id,
+                            **buckets = calloc((size_t)old_count * 2, sizeof(struct sv_lua_coroutine *));
 
     if (!buckets)
         return;
@@ -312,7 +313,8 @@ void sv_lua_count_failure(const struct sv_lua *lua) {
 
 /* -------------------------------------------------------------------------------------------------------- running */
 
-/* After coroutine.yield outside of the program's own coroutines: what it yields goes to who resumed it, `to`, or nowhere. */
+/* After coroutine.yield outside of the program's own coroutines: what it yields goes to who resumed it, `to`, or
+ * nowhere. */
 static int take_yielded(struct sv_lua_coroutine *coroutine, lua_State *to) {
     int count = lua_gettop(coroutine->thread);
 
@@ -325,8 +327,8 @@ static int take_yielded(struct sv_lua_coroutine *coroutine, lua_State *to) {
     return count;
 }
 
-/* Runs it until it ends, suspends or fails. `to`: who gets what it returns or yields, or its error; NULL: nobody. Returns the number
- * of these values, or -1 after an error. */
+/* Runs it until it ends, suspends or fails. `to`: who gets what it returns or yields, or its error; NULL: nobody.
+ * Returns the number of these values, or -1 after an error. */
 static int run(struct sv_lua_coroutine *coroutine, int count, lua_State *to) {
     struct sv_lua *lua = coroutine->lua;
     struct sv_lua_coroutine *previous = lua->current;
@@ -447,8 +449,8 @@ int sv_lua_run(struct sv_lua *lua, const char *what, sv_lua_push push, void *arg
 
 int sv_lua_call(struct sv_lua *lua, const char *what, sv_lua_push push, void *argument) {
     lua_State *L = lua->L;
-    struct sv_lua_running here = {.L = L, .what = what, .outer = lua->running,
-                                  .depth = lua->running ? lua->running->depth : 0};
+    struct sv_lua_running here = {
+        .L = L, .what = what, .outer = lua->running, .depth = lua->running ? lua->running->depth : 0};
     struct sv_lua_coroutine *previous = lua->current;
     int handler, status;
 
@@ -498,7 +500,8 @@ static void push_function_name(lua_State *L, const char *name_of_call) {
     lua_pushstring(L, name_of_call ? name_of_call : "a C function");
 }
 
-/* Raises, naming the C function that calls Lua below the running one of `thread`; pcall and xpcall are none that hinder. */
+/* Raises, naming the C function that calls Lua below the running one of `thread`; pcall and xpcall are none that
+ * hinder. */
 static void raise_cannot_suspend(lua_State *L, struct sv_lua *lua, lua_State *thread) {
     lua_Debug frame;
     int level;
@@ -631,7 +634,8 @@ static int describe_suspended(lua_State *L) {
         lua_pushfstring(L, "\n\tand %d more", lua->live_count - STACKS_MAX);
         lua_concat(L, 2);
     }
-    sv_lua_log(lua, SRVLUA_LOG_WARNING, "%s ends while coroutines (%d) are suspended, which nothing can resume any more:%s",
+    sv_lua_log(lua, SRVLUA_LOG_WARNING,
+               "%s ends while coroutines (%d) are suspended, which nothing can resume any more:%s",
                (const char *)lua_touserdata(L, 2), lua->live_count, lua_tostring(L, -1));
     return 0;
 }

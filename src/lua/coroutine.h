@@ -46,7 +46,8 @@ void sv_lua_coroutine_open(lua_State *L, struct sv_lua *lua);
 /* Frees the pool; the threads themselves are the collector's. */
 void sv_lua_coroutine_close(struct sv_lua *lua);
 
-/* Makes one for a function with arguments that the caller moves to its thread; sv_lua_resume() starts it. NULL: no memory. */
+/* Makes one for a function with arguments that the caller moves to its thread; sv_lua_resume() starts it. NULL: no
+ * memory. */
 struct sv_lua_coroutine *sv_lua_new_coroutine(struct sv_lua *lua, const char *what);
 /* Lets the loop start it: `start` is called with it at the end of this turn. As srvlua_defer(). */
 int sv_lua_start_later(struct sv_lua_coroutine *coroutine, srvlua_timer_callback start);
@@ -56,7 +57,8 @@ struct sv_lua_coroutine *sv_lua_find_coroutine(const struct sv_lua *lua, int64_t
 void sv_lua_list_coroutines(const struct sv_lua *lua, int64_t *ids);
 /* Adds its stack to the text on the top of L's stack. It is suspended. */
 void sv_lua_push_stack(lua_State *L, const struct sv_lua_coroutine *coroutine);
-/* Whatever is suspended stays so for ever. `warn_of`: what ends, "srvlua.run"; logs one warning with the stacks. NULL: quietly. */
+/* Whatever is suspended stays so for ever. `warn_of`: what ends, "srvlua.run"; logs one warning with the stacks. NULL:
+ * quietly. */
 void sv_lua_abandon_coroutines(struct sv_lua *lua, const char *warn_of);
 /* It stays suspended for ever; false: it is not suspended. */
 bool sv_lua_kill_coroutine(struct sv_lua_coroutine *coroutine);
@@ -74,22 +76,24 @@ int sv_lua_start(struct sv_lua *lua, const char *what, sv_lua_push push, void *a
 bool sv_lua_is_full(struct sv_lua *lua, const char *what);
 
 /* The coroutine that a function of the binding may suspend, or NULL if it must block: no coroutine of ours, or no loop.
- * L may run a coroutine of the program's own inside it. Raises if a C function on the stack is in the way (runtime.md 1). */
+ * L may run a coroutine of the program's own inside it. Raises if a C function on the stack is in the way (runtime.md
+ * 1). */
 struct sv_lua_coroutine *sv_lua_suspendable(lua_State *L);
 /* The same without raising: then NULL. */
 struct sv_lua_coroutine *sv_lua_suspendable_if_free(lua_State *L);
 /* Ends a Lua function by suspending: `return sv_lua_suspend(L, coroutine, "sleep");` */
 int sv_lua_suspend(lua_State *L, struct sv_lua_coroutine *coroutine, const char *waits_in);
-/* The same, keeping the function's first `count` arguments on the coroutine's stack (coroutine->L, indices 1 to count) while it waits.
- * What is below the results at sv_lua_resume() is taken away. */
+/* The same, keeping the function's first `count` arguments on the coroutine's stack (coroutine->L, indices 1 to count)
+ * while it waits. What is below the results at sv_lua_resume() is taken away. */
 int sv_lua_suspend_with(lua_State *L, struct sv_lua_coroutine *coroutine, const char *waits_in, int count);
 /* Goes on with a suspended coroutine; the `count` values on top of its stack are what the suspended function returns.
  * Returns as sv_lua_run. */
 int sv_lua_resume(struct sv_lua_coroutine *coroutine, int count);
-/* The same for coroutine.resume, of one that has yielded: what it yields or returns, or the error, is moved to L. Returns the number
- * of values, or -1: the error. */
+/* The same for coroutine.resume, of one that has yielded: what it yields or returns, or the error, is moved to L.
+ * Returns the number of values, or -1: the error. */
 int sv_lua_resume_for(struct sv_lua_coroutine *coroutine, int count, lua_State *L);
-/* Counts an error in a coroutine that the program started or resumed, as one in a callback; may end the process (exit_on_error). */
+/* Counts an error in a coroutine that the program started or resumed, as one in a callback; may end the process
+ * (exit_on_error). */
 void sv_lua_count_failure(const struct sv_lua *lua);
 
 /* The loop of this process: the server's, or one of its own without a server (srvlua.run, child processes); NULL: none. */

@@ -165,8 +165,9 @@ static int coroutine_stats(lua_State *L) {
 
 /* ---------------------------------------------------------------------------------------- waiting, for modules in Lua
  *
- * `id, ticket = ticket()` says who is going to wait; that is put where others find it; then `park(ticket, ...)` suspends, until
- * somebody calls `unpark(id, ticket, value)`, or in vain. The ticket makes sure that this and no later wait is ended. */
+ * `id, ticket = ticket()` says who is going to wait; that is put where others find it; then `park(ticket, ...)`
+ * suspends, until somebody calls `unpark(id, ticket, value)`, or in vain. The ticket makes sure that this and no later
+ * wait is ended. */
 
 /* ticket() -> id, ticket; nothing: no coroutine that could wait. Raises if a C function is in the way. */
 static int take_ticket(lua_State *L) {
@@ -198,8 +199,9 @@ static int park(lua_State *L) {
     int64_t timer = 0;
 
     if (seconds >= 0) {
-        timer = srvlua_timer_add(sv_lua_loop(coroutine->lua), seconds < 1e9 ? (int64_t)ceil(seconds * 1000) : (int64_t)1e12, 0,
-                                 wake_in_vain, coroutine, NULL);
+        timer = srvlua_timer_add(sv_lua_loop(coroutine->lua),
+                                 seconds < 1e9 ? (int64_t)ceil(seconds * 1000) : (int64_t)1e12, 0, wake_in_vain,
+                                 coroutine, NULL);
         if (timer < 0)
             return luaL_error(L, "not enough memory");
     }
@@ -217,13 +219,15 @@ static int wake_parked(srvlua_loop *loop, int64_t timer_id, void *user_data) {
     return sv_lua_resume(coroutine, 2);
 }
 
-/* unpark(id, ticket [, value]) -> boolean: it waited, and will go on at the end of this turn of the loop or in the next one */
+/* unpark(id, ticket [, value]) -> boolean: it waited, and will go on at the end of this turn of the loop or in the next
+ * one */
 static int unpark(lua_State *L) {
     struct sv_lua *lua = sv_lua_of(L);
     struct sv_lua_coroutine *coroutine = sv_lua_find_coroutine(lua, (int64_t)lua_tonumber(L, 1));
     srvlua_loop *loop = sv_lua_loop(lua);
 
-    if (!coroutine || coroutine->ticket != (int64_t)lua_tonumber(L, 2) || srvlua_call_soon(loop, wake_parked, coroutine) < 0) {
+    if (!coroutine || coroutine->ticket != (int64_t)lua_tonumber(L, 2) ||
+        srvlua_call_soon(loop, wake_parked, coroutine) < 0) {
         lua_pushboolean(L, 0);
         return 1;
     }
@@ -238,7 +242,8 @@ static int unpark(lua_State *L) {
     return 1;
 }
 
-/* kill(id) -> boolean: it was suspended, and is not resumed any more. Its functions just never return: for compatibility only. */
+/* kill(id) -> boolean: it was suspended, and is not resumed any more. Its functions just never return: for
+ * compatibility only. */
 static int kill_coroutine(lua_State *L) {
     struct sv_lua_coroutine *coroutine = sv_lua_find_coroutine(sv_lua_of(L), sv_lua_check_integer(L, 1));
 

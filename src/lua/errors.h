@@ -20,8 +20,8 @@ int sv_lua_result(lua_State *L, int result, const struct srvlua_status *status);
 /* Raises a table { message =, code = } that reads as its message: what a constructor raises. */
 int sv_lua_raise(lua_State *L, const struct srvlua_status *status);
 
-/* Raises the value on the top of the stack, in a function that has run other Lua threads: LuaJIT up to 2022 takes the thread that ran last
- * for the one that goes on after the error, and compiled code crashes with that. */
+/* Raises the value on the top of the stack, in a function that has run other Lua threads: LuaJIT up to 2022 takes the
+ * thread that ran last for the one that goes on after the error, and compiled code crashes with that. */
 int sv_lua_raise_after_others(lua_State *L);
 
 /* Raises `bad argument #n to 'name' (problem)` for the C function that is running. */

@@ -247,7 +247,8 @@ static srvlua_loop *loop_to_use(lua_State *L, struct sv_lua *lua) {
     if (loop)
         return loop;
     if (lua->server && !lua->server->has_returned) {
-        sv_lua_fail_with(L, SRVLUA_ERROR_WRONG_OPERATION, "there is no loop: the server does not run, or this process has none");
+        sv_lua_fail_with(L, SRVLUA_ERROR_WRONG_OPERATION,
+                         "there is no loop: the server does not run, or this process has none");
         return NULL;
     }
     result = sv_lua_make_script_loop(lua);
@@ -288,9 +289,7 @@ static struct sv_lua_event *make_event(lua_State *L, struct sv_lua *lua, int fd)
     return event;
 }
 
-static int fail(lua_State *L, const char *message) {
-    return sv_lua_fail_with(L, SRVLUA_ERROR_INVALID_PARAMS, message);
-}
+static int fail(lua_State *L, const char *message) { return sv_lua_fail_with(L, SRVLUA_ERROR_INVALID_PARAMS, message); }
 
 /* The flags at `argument`, or `value`. */
 static int optional_flags(lua_State *L, int argument, int value) {

@@ -1,6 +1,8 @@
-/* event.h: srvlua.Event (events.md 13): descriptors that the program watches and writes to, functions at the end of the loop's turn.
+/* event.h: srvlua.Event (events.md 13): descriptors that the program watches and writes to, functions at the end of the
+ * loop's turn.
  *
- * runs in: every process with a loop; a script without a server gets one with the first thing it adds (script_loop.h). */
+ * runs in: every process with a loop; a script without a server gets one with the first thing it adds
+ * (script_loop.h). */
 #ifndef SV_LUA_EVENT_H
 #define SV_LUA_EVENT_H
 

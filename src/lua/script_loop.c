@@ -38,7 +38,8 @@ static void end_loop(struct sv_lua *lua, bool is_kept) {
 static bool warns_of_deadlocks(const struct sv_lua *lua) {
     struct srvlua_value value = {.type = SRVLUA_VALUE_NIL};
 
-    return !lua->server || srvlua_get_setting(lua->server->server, "enable_deadlock_check", &value) < 0 || value.boolean;
+    return !lua->server || srvlua_get_setting(lua->server->server, "enable_deadlock_check", &value) < 0 ||
+           value.boolean;
 }
 
 void sv_lua_end_coroutines(struct sv_lua *lua, const char *what) {

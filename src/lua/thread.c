@@ -58,7 +58,8 @@ static int refuse(lua_State *L, lua_State *thread) {
     return FAILED;
 }
 
-/* Moves the results of a thread that has stopped, or its error value, behind what L has. Returns their number or FAILED. */
+/* Moves the results of a thread that has stopped, or its error value, behind what L has. Returns their number or
+ * FAILED. */
 static int take_results(lua_State *L, lua_State *thread, int status) {
     int count = status > LUA_YIELD ? 1 : lua_gettop(thread);
 
@@ -86,8 +87,8 @@ static int run_thread(lua_State *L, struct sv_lua *lua, lua_State *thread, int c
     return take_results(L, thread, status);
 }
 
-/* Resumes a thread with the `count` values on the top of L. Returns the number of results, which are on the top of L then;
- * FAILED: the error value is; SUSPENDED: L is to yield with the thread on its stack. */
+/* Resumes a thread with the `count` values on the top of L. Returns the number of results, which are on the top of L
+ * then; FAILED: the error value is; SUSPENDED: L is to yield with the thread on its stack. */
 static int resume(lua_State *L, lua_State *thread, int count) {
     struct sv_lua *lua = sv_lua_of(L);
     struct sv_lua_coroutine *ours;
@@ -165,8 +166,8 @@ static int check(lua_State *L) {
     return lua_error(L);
 }
 
-/* A C function that has yielded cannot raise an error afterwards; this one's `check` can. Its call is a tail call, so that
- * the place of the error is where the wrapped function was called. */
+/* A C function that has yielded cannot raise an error afterwards; this one's `check` can. Its call is a tail call, so
+ * that the place of the error is where the wrapped function was called. */
 static const char wrap_source[] = "local resume, check = ...\n"
                                   "return function(thread)\n"
                                   "  return function(...) return check(resume(thread, ...)) end\n"

@@ -10,7 +10,8 @@
 /* Pushes the functions of `srvlua.Timer` as a table. */
 void sv_lua_push_timer_module(lua_State *L, struct sv_lua *lua);
 
-/* Event.defer, server:defer: the function is at `argument`; the failure is told to the server's getLastError() too, if `self` is one. */
+/* Event.defer, server:defer: the function is at `argument`; the failure is told to the server's getLastError() too, if
+ * `self` is one. */
 int sv_lua_defer(lua_State *L, struct sv_lua *lua, struct sv_lua_server *self, int argument);
 
 /* Methods of the server. */
