@@ -232,6 +232,21 @@ describe('waiting for tasks', function()
         app:expect('sort', false, true)
         app:expect('next', 1)
       end)
+
+      it('blocks in workerStop, where no loop turns any more', function()
+        local app = support.boot(mode, HELPERS .. [[
+          local server = new_server { task_worker_num = 1 }
+          server:on('task', function(_, _, _, data) return data .. '!' end)
+          server:on('receive', function() end)
+          server:on('workerStop', function(s, id)
+            if id == 0 then emit('result', s:taskwait('last words', 10)) end
+          end)
+          run(server)
+        ]])
+        app:expect 'start'
+        assert.equal(0, app:stop())
+        app:expect('result', 'last words!')
+      end)
     end)
   end)
 end)

@@ -358,12 +358,12 @@ static void sleep_for_mail(struct sv_runtime *rt, int64_t until_ns) {
 }
 
 int sv_worker_wait(struct sv_runtime *rt, bool (*is_done)(void *context), void *context, int64_t until_ns) {
-    bool was_resting = rt->worker.is_resting;
+    bool was_resting = rt->worker.is_resting, had_to_go = rt->worker.phase == SV_WORKER_GONE || rt->loop.is_stopping;
     int result = 0;
     rt->worker.is_resting = true; /* whatever changes meanwhile: events stay where they are */
     update_muted(rt);
     while (!is_done(context)) {
-        if (rt->worker.phase == SV_WORKER_GONE || rt->loop.is_stopping) {
+        if (!had_to_go && (rt->worker.phase == SV_WORKER_GONE || rt->loop.is_stopping)) { /* else workerStop runs, or will */
             result = -EINTR;
             break;
         }
