@@ -243,7 +243,6 @@ describe('waiting for tasks', function()
           end)
           run(server)
         ]])
-        app:expect 'start'
         assert.equal(0, app:stop())
         app:expect('result', 'last words!')
       end)
