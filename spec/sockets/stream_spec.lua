@@ -378,6 +378,32 @@ describe('client sockets', function()
     app:expect('part', '12')
   end)
 
+  it('are not kept open by compiled code that has called their iterators', function()
+    local listener = peers.listen()
+    local app = boot('BASE', listener.port, [[
+      function talk(data)
+        if data == 'collect' then collectgarbage() collectgarbage() return emit 'collected' end
+        for i = 1, 200 do
+          local sock = assert(socket.connect('127.0.0.1', PORT))
+          sock:settimeout(1)
+          local part = sock:receiveuntil 'x'
+          for j = 1, 3 do part() end
+        end
+        emit 'done'
+      end
+    ]])
+    local client = app:connect()
+    client:send 'go'
+    for _ = 1, 200 do
+      listener:accept():send 'x'
+    end
+    app:expect 'done'
+    client:send 'collect'
+    app:expect 'collected'
+    local descriptors = support.descriptors(app.pid)
+    assert.is_true(descriptors < 80, descriptors .. ' descriptors are open')
+  end)
+
   it('take their time limits from the settings', function()
     local listener = peers.listen()
     local app = boot('BASE', listener.port, [[

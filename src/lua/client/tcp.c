@@ -303,8 +303,11 @@ static int tcp_sslhandshake(lua_State *L) {
 
 /* ------------------------------------------------------------------------------------------------------- receiving */
 
-/* An iterator of receiveuntil: upvalue 4 of its function. */
+static const struct sv_lua_kind until_kind = {"srvlua.socket.until"};
+
+/* The state of an iterator of receiveuntil: a userdata with the pattern behind it. */
 struct sv_until {
+    const struct sv_lua_kind *kind;
     struct sv_receive receive; /* template */
     bool is_reached;           /* the next call tells so */
     size_t rest;               /* bytes of an inclusive pattern that are still to be returned */
@@ -452,14 +455,16 @@ static int tcp_receiveany(lua_State *L) {
     return start_receiving(L, self, &what, NULL, "receiveany", 1);
 }
 
-/* iterator([most]) -> data | nil, err, partial. Upvalues: row, binding, socket, sv_until, pattern. */
+/* What an iterator calls: (socket, state [, most]) -> data | nil, err, partial */
 static int until_next(lua_State *L) {
-    struct sv_tcp *self = lua_touserdata(L, lua_upvalueindex(3));
-    struct sv_until *until = lua_touserdata(L, lua_upvalueindex(4));
-    size_t most = lua_isnoneornil(L, 1) ? 0 : check_count(L, 1), size;
-    struct sv_receive what = until->receive;
+    struct sv_tcp *self = check_tcp(L);
+    struct sv_until *until = sv_lua_to_object(L, 2, &until_kind);
+    size_t most = lua_isnoneornil(L, 3) ? 0 : check_count(L, 3), size;
+    struct sv_receive what;
 
-    sv_client_check_process(self->client);
+    if (!until)
+        return sv_lua_type_error(L, 2, "iterator");
+    what = until->receive;
     if (until->rest > 0) {
         size = most && most < until->rest ? most : until->rest;
         lua_pushlstring(L, what.until + what.until_length - until->rest, size);
@@ -471,19 +476,39 @@ static int until_next(lua_State *L) {
         return push_nils(L);
     }
     what.count = most;
-    return start_receiving(L, self, &what, until, "receiveuntil", 0);
+    return start_receiving(L, self, &what, until, "receiveuntil", 2);
+}
+
+/* Iterators are Lua functions: compiled code keeps each C function that it has called, and so would keep the sockets that it
+ * refers to, and their connections open. */
+static const char iterator_source[] = "local next = ... "
+                                      "return function(socket, state) "
+                                      "return function(most) return next(socket, state, most) end "
+                                      "end";
+
+/* Puts the maker of iterators into the metatable on the top of the stack. */
+static void add_iterator_maker(lua_State *L, struct sv_lua *lua) {
+    static const struct sv_lua_function row = {"receiveuntil iterator", until_next, NULL, 0, 2};
+
+    if (luaL_loadbuffer(L, iterator_source, sizeof iterator_source - 1, "=receiveuntil") != 0)
+        lua_error(L);
+    lua_pushlightuserdata(L, (void *)&row);
+    lua_pushlightuserdata(L, lua);
+    lua_pushcclosure(L, until_next, 2);
+    lua_call(L, 1, 1);
+    lua_setfield(L, -2, "iterator");
 }
 
 /* socket:receiveuntil(pattern [, { inclusive = bool }]) -> iterator */
 static int tcp_receiveuntil(lua_State *L) {
-    static const struct sv_lua_function row = SV_LUA_FUNCTION("receiveuntil iterator", until_next);
-    struct sv_lua *lua = sv_lua_of(L);
-    struct sv_receive what = {.pattern = SV_PATTERN_UNTIL};
     struct sv_until *until;
+    const char *pattern;
+    size_t length;
+    bool is_inclusive = false;
 
     check_tcp(L);
-    what.until = sv_lua_check_string(L, 2, &what.until_length);
-    if (what.until_length == 0)
+    pattern = sv_lua_check_string(L, 2, &length);
+    if (length == 0)
         return sv_lua_argument_error(L, 2, "the pattern is empty");
     if (!lua_isnoneornil(L, 3)) {
         if (!lua_istable(L, 3))
@@ -491,15 +516,17 @@ static int tcp_receiveuntil(lua_State *L) {
         lua_getfield(L, 3, "inclusive");
         if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
             return sv_lua_argument_error(L, 3, "field 'inclusive': a boolean expected");
-        what.is_inclusive = lua_toboolean(L, -1);
+        is_inclusive = lua_toboolean(L, -1);
     }
-    lua_pushlightuserdata(L, (void *)&row);
-    lua_pushlightuserdata(L, lua);
+    luaL_getmetafield(L, 1, "iterator");
     lua_pushvalue(L, 1);
-    until = lua_newuserdata(L, sizeof *until);
-    *until = (struct sv_until){.receive = what};
-    lua_pushvalue(L, 2);
-    lua_pushcclosure(L, until_next, 5);
+    until = lua_newuserdata(L, sizeof *until + length);
+    *until = (struct sv_until){.kind = &until_kind};
+    until->receive = (struct sv_receive){.pattern = SV_PATTERN_UNTIL,
+                                         .until = memcpy(until + 1, pattern, length),
+                                         .until_length = length,
+                                         .is_inclusive = is_inclusive};
+    lua_call(L, 2, 1);
     return 1;
 }
 
@@ -739,6 +766,7 @@ void sv_lua_tcp_open(lua_State *L, struct sv_lua *lua) {
     static const struct sv_lua_function none[] = {SV_LUA_END};
 
     sv_lua_new_metatable(L, lua, sv_lua_tcp_kind.name, metamethods, methods);
+    add_iterator_maker(L, lua);
     sv_lua_new_metatable(L, lua, sv_lua_tls_session_kind.name, session_metamethods, none);
     lua_pop(L, 2);
 }
