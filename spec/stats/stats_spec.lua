@@ -70,6 +70,26 @@ describe('stats', function()
       if mode == 'PROCESS' then assert.is_true(stats.dispatch_count >= 4) end
     end)
 
+    it('numbers the messages that travel in more than one part, ' .. mode, function()
+      local app = support.boot(mode, [[
+        local server = new_server { worker_num = 2 }
+        server:on('receive', function(s)
+          local other = 1 - s.worker_id
+          local function id() return s:stats().pipe_packet_msg_id end
+          local first = id()
+          s:sendMessage('short', other)
+          local second = id()
+          s:sendMessage(('x'):rep(300000), other)
+          emit('ids', first, second, id())
+        end)
+        server:on('pipeMessage', function(_, _, message) emit('message', #message) end)
+        run(server)
+      ]])
+      app:connect():send 'x'
+      app:expect('ids', 1, 1, 2)
+      app:expect('message', 300000)
+    end)
+
     it('does not count what failed, and errors apart, ' .. mode, function()
       local app = support.boot(mode, [[
         local server = new_server()

@@ -48,6 +48,7 @@ static int map_shared(struct sv_runtime *rt) {
 
 static void on_sent(void *context, const struct sv_record *record) {
     struct sv_runtime *rt = context;
+    if ((record->flags & (SV_RECORD_FIRST | SV_RECORD_LAST)) == SV_RECORD_FIRST) sv_count(rt->counters, SV_COUNT_CHUNKED, 1);
     if (record->type == SV_RECORD_SEND) rt->in_flight[record->id & rt->sessions.mask] += record->length;
 }
 

@@ -97,7 +97,7 @@ int srvlua_stats(srvlua_server *server, struct srvlua_stat *stats, size_t max, s
     put(&list, "response_count", sum(rt, SV_COUNT_RESPONSES));
     put(&list, "total_recv_bytes", sum(rt, SV_COUNT_RECV_BYTES));
     put(&list, "total_send_bytes", sum(rt, SV_COUNT_SEND_BYTES));
-    put(&list, "pipe_packet_msg_id", 1);
+    put(&list, "pipe_packet_msg_id", 1 + sum(rt, SV_COUNT_CHUNKED));
     put(&list, "session_round", (int64_t)atomic_load(rt->sessions.last_id));
     put(&list, "min_fd", least);
     put(&list, "max_fd", most);

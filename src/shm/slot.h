@@ -61,6 +61,7 @@ enum sv_counter {
     SV_COUNT_ERRORS, /* uncaught errors in callbacks */
     SV_COUNT_LOST,   /* requests and tasks that died with their process */
     SV_COUNT_RELOAD_FAILED,
+    SV_COUNT_CHUNKED, /* what processes sent one another in more than one part */
     SV_COUNT_OUTPUT, /* not monotonic: memory that output queues take */
     SV_COUNTERS
 };
