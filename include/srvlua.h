@@ -618,7 +618,8 @@ SRVLUA_API void srvlua_set_stack_writer(srvlua_server *server, srvlua_stack_writ
 /* A better text than the writer could give at the last call, found where the stack can be read at leisure. Not in signal
  * handlers. No effect if nobody has asked. */
 SRVLUA_API void srvlua_improve_stack(srvlua_server *server, const char *text, size_t length);
-/* One line through the server's log. Any process, any time. Text longer than about 64 KiB is cut. */
+/* One line through the server's log; NULL: to stderr, as a server's without settings. Any process, any time. Text longer than about
+ * 64 KiB is cut. */
 SRVLUA_API void srvlua_log(srvlua_server *server, enum srvlua_log_level level, const char *format, ...) SRVLUA_PRINTF(3, 4);
 
 /* Names the calling process: as far as the area of its arguments allows (at most 127 bytes), and 15 bytes in `comm`.

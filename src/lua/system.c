@@ -57,9 +57,7 @@ static int log_line(lua_State *L) {
 
     if (level < SRVLUA_LOG_DEBUG || level > SRVLUA_LOG_ERROR)
         return sv_lua_fail_code(L, SRVLUA_ERROR_INVALID_PARAMS);
-    if (!lua->server)
-        return sv_lua_fail_with(L, SRVLUA_ERROR_WRONG_OPERATION, "there is no server whose log this could be");
-    srvlua_log(lua->server->server, level, "%.*s", length < 65536 ? (int)length : 65536, text);
+    srvlua_log(lua->server ? lua->server->server : NULL, level, "%.*s", length < 65536 ? (int)length : 65536, text);
     lua_pushboolean(L, 1);
     return 1;
 }

@@ -321,10 +321,18 @@ int srvlua_on(srvlua_server *server, enum srvlua_event event, srvlua_callback ca
 }
 
 void srvlua_log(srvlua_server *server, enum srvlua_log_level level, const char *format, ...) {
+    struct sv_log_sink *sink = server ? NULL : sv_log_sink_new();
     va_list arguments;
+    if (!server && !sink) return;
     va_start(arguments, format);
-    sv_log_vwrite(&server->log, level, 0, 0, format, arguments);
+    if (server) {
+        sv_log_vwrite(&server->log, level, 0, 0, format, arguments);
+    } else {
+        struct sv_log log = sv_log_view(sink, "script", -1);
+        sv_log_vwrite(&log, level, 0, 0, format, arguments);
+    }
     va_end(arguments);
+    sv_log_sink_free(sink);
 }
 
 srvlua_loop *srvlua_get_loop(srvlua_server *server) {

@@ -305,7 +305,7 @@ function srvlua.strerror(code) end
 ---@return string[] names sorted
 function srvlua.inheritedModules() end
 
---- One line through the log of the server, the values joined as `print` joins them.
+--- One line through the log of the server, or to stderr where there is none, the values joined as `print` joins them.
 ---@param level integer `srvlua.LOG_DEBUG` to `srvlua.LOG_ERROR`
 ---@param ... any
 ---@return boolean ok, string? message, integer? code
