@@ -31,6 +31,20 @@ support.in_both_modes(function(mode)
       assert.equal('from go', client:receive(7))
     end)
 
+    it('are not started any more in workerStop, where nothing would go on with them', function()
+      local app = support.boot(mode, [[
+        local server = new_server()
+        server:on('receive', function() end)
+        server:on('workerStop', function()
+          local ok, _, code = srvlua.go(print)
+          emit('stop', ok, code, srvlua.sleep(0.001))
+        end)
+        run(server)
+      ]])
+      app:stop()
+      app:expect('stop', false, 509, true)
+    end)
+
     it('tell of errors with the whole stack, and are counted', function()
       local app = support.boot(mode, [[
         local server = new_server()

@@ -338,6 +338,8 @@ static int run_event(srvlua_server *server, struct event_call *call) {
     struct sv_lua *lua = call->callback->lua;
     const char *what = events[call->data->event].what;
 
+    if (call->data->event == SRVLUA_ON_WORKER_STOP)
+        lua->can_suspend = false; /* nothing turns the loop any more */
     if (!lua->uses_coroutines || !events[call->data->event].is_wrapped)
         return sv_lua_call(lua, what, push_event, call);
     if (sv_lua_is_full(lua, what))
