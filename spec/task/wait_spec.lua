@@ -233,6 +233,41 @@ describe('waiting for tasks', function()
         app:expect('next', 1)
       end)
 
+      it('that blocks a worker that is to leave ends with its result, or with the time to leave', function()
+        local app = support.boot(mode, HELPERS .. [[
+          local server = new_server {
+            task_worker_num = 1, enable_coroutine = false, reload_async = false, max_wait_time = 1,
+          }
+          server:on('task', function(_, _, _, path)
+            if path == '' then stall() end
+            hold(path)
+            return 'held'
+          end)
+          server:on('receive', function(s, _, _, path)
+            emit('waits', srvlua.getpid())
+            result('result', s:taskwait(path == 'stall' and '' or path, 0))
+          end)
+          server:on('workerStop', function(_, id) emit('stopped', id) end)
+          server:on('workerStart', function(_, id) emit('worker', id) end)
+          run(server)
+        ]])
+        app:expect('worker', 0)
+        local path = support.directory() .. '/go'
+        for _, told in ipairs { path, 'stall' } do
+          app:connect():send(told)
+          support.kill(app:expect 'waits', 'TERM')
+          if told == path then
+            assert.equal(0, app:count 'stopped')
+            support.write_file(path, '')
+            app:expect('result', 1, 'held')
+          else
+            app:expect('result', 3, false, 2003)
+          end
+          app:expect('stopped', 0)
+          app:expect('worker', 0)
+        end
+      end)
+
       it('blocks in workerStop, where no loop turns any more', function()
         local app = support.boot(mode, HELPERS .. [[
           local server = new_server { task_worker_num = 1 }

@@ -251,9 +251,11 @@ void sv_worker_forget_suspended(struct sv_runtime *rt, int32_t token);
 void sv_worker_count_request(struct sv_runtime *rt);
 void sv_worker_count_task(struct sv_runtime *rt);
 /* Waits in a call, taking in what comes: orders, results (hooks.mail_at_once), all else for later. Events stay in their rings.
- * until_ns: monotonic, 0 = no limit. 0 when is_done() says so, -ETIMEDOUT, or -EINTR when the process is to leave at once.
+ * until_ns: monotonic, 0 = no limit. 0 when is_done() says so, -ETIMEDOUT, or -EINTR when the process is to leave and has no more time.
  * runs in: workers and task workers. */
 int sv_worker_wait(struct sv_runtime *rt, bool (*is_done)(void *context), void *context, int64_t until_ns);
+/* It was told to leave, and has no more time. */
+bool sv_worker_is_overdue(const struct sv_runtime *rt);
 
 /* --------------------------------------------------------------------------------- between the files of this folder */
 

@@ -357,27 +357,35 @@ static void sleep_for_mail(struct sv_runtime *rt, int64_t until_ns) {
     if (ready[1].revents) sv_loop_handle_signals(&rt->loop);
 }
 
+/* Who is told to leave finishes what it runs, in the time that it has. 0: no end. */
+static int64_t end_of_wait(const struct sv_runtime *rt, int64_t until_ns) {
+    const struct sv_worker *worker = &rt->worker;
+    if (worker->phase <= SV_WORKER_SERVING) return until_ns;
+    return until_ns && until_ns < worker->deadline_ns ? until_ns : worker->deadline_ns;
+}
+
 int sv_worker_wait(struct sv_runtime *rt, bool (*is_done)(void *context), void *context, int64_t until_ns) {
-    bool was_resting = rt->worker.is_resting, had_to_go = rt->worker.phase == SV_WORKER_GONE || rt->loop.is_stopping;
+    bool was_resting = rt->worker.is_resting, is_last = rt->worker.phase == SV_WORKER_GONE; /* workerStop runs, or will */
     int result = 0;
     rt->worker.is_resting = true; /* whatever changes meanwhile: events stay where they are */
     update_muted(rt);
     while (!is_done(context)) {
-        if (!had_to_go && (rt->worker.phase == SV_WORKER_GONE || rt->loop.is_stopping)) { /* else workerStop runs, or will */
-            result = -EINTR;
-            break;
-        }
-        if (until_ns && sv_now_ns() >= until_ns) {
-            result = -ETIMEDOUT;
+        int64_t end_ns = is_last && until_ns ? until_ns : end_of_wait(rt, until_ns), now_ns = sv_now_ns();
+        if (end_ns && now_ns >= end_ns) {
+            result = until_ns && now_ns >= until_ns ? -ETIMEDOUT : -EINTR;
             break;
         }
         sv_runtime_flush(rt);
         sv_messages_flush(rt);
-        if (!take_in(rt)) sleep_for_mail(rt, until_ns);
+        if (!take_in(rt)) sleep_for_mail(rt, end_ns);
     }
     rt->worker.is_resting = was_resting;
     update_muted(rt);
     return result;
+}
+
+bool sv_worker_is_overdue(const struct sv_runtime *rt) {
+    return rt->worker.phase > SV_WORKER_SERVING && sv_now_ns() >= rt->worker.deadline_ns;
 }
 
 void sv_worker_handle_stash(struct sv_runtime *rt) {

@@ -171,7 +171,7 @@ static int give(struct giving *giving, bool may_wait) {
     while (rt->role == SRVLUA_ROLE_USER || rt->role == SRVLUA_ROLE_WORKER) {
         if (rt->role == SRVLUA_ROLE_USER)
             sv_runtime_nap(rt, BLOCK_NS);
-        else if (sv_worker_wait(rt, try_to_give, giving, sv_now_ns() + BLOCK_NS) == -EINTR)
+        else if (sv_worker_wait(rt, try_to_give, giving, sv_now_ns() + BLOCK_NS) == -EINTR || sv_worker_is_overdue(rt))
             break;
         if (giving->result != -EAGAIN || try_to_give(giving)) return giving->result;
     }
