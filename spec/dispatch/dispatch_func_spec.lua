@@ -286,17 +286,9 @@ describe('dispatch_func', function()
         local app = boot(func, 'worker_num = 2', [[
           server:on('receive', function(s, fd, _, data) s:send(fd, #data .. '\n') end)
         ]])
-        local client, whole = app:connect(), false
-        for _ = 1, 20 do -- the system may deliver it in two parts
-          client:send(packet)
-          local got, parts = 0, 0
-          while got < #packet do
-            got, parts = got + tonumber(client:line()), parts + 1
-          end
-          whole = parts == 1
-          if whole then break end
-        end
-        assert.is_true(whole)
+        local client = app:connect()
+        client:send_at_once(packet)
+        assert.equal(#packet, tonumber(client:line()))
         app:logs('got\t8180\t' .. packet:sub(1, 8180))
         assert.equal(0, app:log_count(packet:sub(1, 8181)))
       end

@@ -9,6 +9,7 @@ if not pcall(ffi.typeof, 'struct spec_linger') then
   ffi.cdef [[
     struct spec_linger { int is_on, seconds; };
     long recv(int fd, void *buffer, size_t size, int flags);
+    long send(int fd, const void *buffer, size_t size, int flags);
   ]]
 end
 
@@ -46,6 +47,24 @@ function M.stream(where)
   return new_stream(sock)
 end
 
+--- The same in one system call: LuaSocket sends 8 KiB at a time, and the server may read in between.
+function Stream:send_at_once(data)
+  assert(ffi.C.send(self.sock:getfd(), data, #data, 0) == #data)
+end
+
+-- As sock:receive(), taking in meanwhile what the processes under test write.
+local function receive(self, pattern)
+  local last, partial = process.now() + process.deadline, nil
+  while true do
+    self.sock:settimeout(0.05)
+    local data, message, rest = self.sock:receive(pattern, partial)
+    self.sock:settimeout(process.deadline)
+    if data or message ~= 'timeout' or process.now() >= last then return data, message, rest end
+    partial = rest
+    process.pump_all()
+  end
+end
+
 function Stream:send(data)
   local ok, message = self.sock:send(data)
   if not ok then error('send: ' .. message, 2) end
@@ -53,7 +72,7 @@ end
 
 --- Exactly `length` bytes.
 function Stream:receive(length)
-  local data, message, partial = self.sock:receive(length)
+  local data, message, partial = receive(self, length)
   if not data then
     local got = #partial > 200 and #partial .. ' bytes' or ('%q'):format(partial)
     error(('receive: %s after %s'):format(message, got), 2)
@@ -63,7 +82,7 @@ end
 
 --- A line, without its end.
 function Stream:line()
-  local line, message, partial = self.sock:receive '*l'
+  local line, message, partial = receive(self, '*l')
   if not line then error(('line: %s after %q'):format(message, partial), 2) end
   return line
 end
@@ -76,7 +95,7 @@ end
 
 --- Everything up to the end of the stream.
 function Stream:rest()
-  local data, message = self.sock:receive '*a'
+  local data, message = receive(self, '*a')
   if not data then error('rest: ' .. message, 2) end
   return data
 end
@@ -84,9 +103,12 @@ end
 --- Waits for the end of the stream, dropping what comes before: 'end', or 'reset'.
 function Stream:ending()
   local buffer = ffi.new 'char[4096]'
+  local last = process.now() + process.deadline
   while true do
-    local readable = socket.select({ self.sock }, nil, process.deadline)
-    if #readable == 0 then error('the stream did not end', 2) end
+    while #socket.select({ self.sock }, nil, 0.05) == 0 do
+      if process.now() >= last then error('the stream did not end', 2) end
+      process.pump_all()
+    end
     local length = ffi.C.recv(self.sock:getfd(), buffer, 4096, 0)
     if length == 0 then return 'end' end
     if length < 0 then return 'reset' end

@@ -227,6 +227,14 @@ function Process:pump(seconds)
   return true
 end
 
+--- Takes in what all of them have written: who waits for something else calls it now and then, because a process that
+-- writes much would stop at a full pipe (which may hold as little as one page).
+function M.pump_all()
+  for _, process in ipairs(started) do
+    while process:pump(0) do end
+  end
+end
+
 --- Looks at the process's end without waiting: exit code, or nil and the signal; nothing while it runs.
 function Process:ended()
   if not self.status then
