@@ -150,7 +150,7 @@ describe('a message', function()
         app:expect('large', 3, false, 9006)
         local accepted, code = app:expect 'accepted'
         assert.equal(9006, code)
-        assert.is_true(accepted > 800 and accepted < 100000, accepted)
+        assert.is_true(accepted > 400 and accepted < 100000, accepted)
         support.write_file(directory .. '/go', '')
         app:expect('got', accepted)
         assert.equal(0, app:count 'wrong')

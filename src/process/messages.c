@@ -49,47 +49,61 @@ static bool send_on(struct sv_runtime *rt, struct sv_kept_message *message) {
                         message->length, &message->sent) == 0;
 }
 
-static bool has_room(struct sv_runtime *rt, size_t total) {
-    return rt->messages.bytes + total <= (size_t)rt->config.message_stash;
+static size_t memory_of(size_t length) {
+    return sizeof(struct sv_kept_message) + length;
 }
 
-/* Going through all that is kept is worth it when much of it can go. */
-static bool has_half(struct sv_runtime *rt, uint32_t slot) {
-    struct sv_ring_writer *writer = sv_writer_to(&rt->endpoint, endpoint_of(rt, slot));
-    return !writer || sv_ring_has_half(writer);
+static bool has_room(const struct sv_runtime *rt, size_t length) {
+    return rt->messages.bytes + memory_of(length) <= (size_t)rt->config.message_stash;
 }
 
 static bool has_targets(struct sv_runtime *rt) {
-    if (!rt->messages.targets) rt->messages.targets = calloc(rt->slot_count, sizeof *rt->messages.targets);
-    return rt->messages.targets != NULL;
+    struct sv_message_queue *queue = &rt->messages;
+    if (queue->targets) return true;
+    queue->targets = calloc(rt->slot_count, sizeof *queue->targets);
+    queue->target_count = queue->targets ? rt->slot_count : 0;
+    return queue->targets != NULL;
 }
 
 static int keep(struct sv_runtime *rt, const struct sv_kept_message *model, const void *head, size_t head_length, const void *data,
                 size_t length) {
-    struct sv_message_queue *queue = &rt->messages;
-    struct sv_kept_message *message = malloc(sizeof *message + head_length + length);
+    struct sv_message_target *target = &rt->messages.targets[model->slot];
+    struct sv_kept_message *message = malloc(memory_of(head_length + length));
     if (!message) return -SRVLUA_ERROR_MALLOC_FAIL;
     *message = *model;
     if (head_length) memcpy(message->bytes, head, head_length);
     if (length) memcpy(message->bytes + head_length, data, length);
-    if (queue->last)
-        queue->last->next = message;
+    if (target->last)
+        target->last->next = message;
     else
-        queue->first = message;
-    queue->last = message;
-    queue->bytes += message->length;
-    queue->targets[message->slot].kept++;
+        target->first = message;
+    target->last = message;
+    rt->messages.bytes += memory_of(message->length);
+    rt->messages.count++;
     return 0;
+}
+
+static void drop_first(struct sv_message_queue *queue, struct sv_message_target *target) {
+    struct sv_kept_message *message = target->first;
+    target->first = message->next;
+    if (!target->first) target->last = NULL;
+    queue->bytes -= memory_of(message->length);
+    queue->count--;
+    free(message);
+}
+
+static void flush_target(struct sv_runtime *rt, struct sv_message_target *target) {
+    while (target->first && send_on(rt, target->first)) drop_first(&rt->messages, target);
 }
 
 /* A message of which a part has gone is kept in any case: it cannot be taken back. */
 int sv_messages_send(struct sv_runtime *rt, uint32_t slot, uint32_t flags, const void *data, size_t length) {
-    struct sv_message_queue *queue = &rt->messages;
     struct sv_message_head head = {.source = rt->slot, .stamp_ns = sv_wall_ns()};
     struct sv_kept_message model = {.slot = slot, .flags = flags, .type = SV_RECORD_MESSAGE, .length = sizeof head + length};
     if (!has_targets(rt)) return -SRVLUA_ERROR_MALLOC_FAIL;
-    if (queue->targets[slot].kept && has_half(rt, slot)) sv_messages_flush(rt);
-    bool must_wait = queue->targets[slot].kept != 0;
+    struct sv_message_target *target = &rt->messages.targets[slot];
+    flush_target(rt, target);
+    bool must_wait = target->first != NULL;
     if (must_wait || model.length > sv_max_payload_to(&rt->endpoint, endpoint_of(rt, slot))) {
         if (!has_room(rt, model.length)) return -SRVLUA_ERROR_SERVER_PIPE_BUFFER_FULL;
     }
@@ -114,36 +128,16 @@ void sv_messages_forward(struct sv_runtime *rt, uint32_t slot, const struct sv_m
 
 /* One target that has no room holds up none of the others. */
 void sv_messages_flush(struct sv_runtime *rt) {
-    struct sv_message_queue *queue = &rt->messages;
-    struct sv_kept_message **place = &queue->first;
-    queue->pass++;
-    queue->last = NULL;
-    while (*place) {
-        struct sv_kept_message *message = *place;
-        struct sv_message_target *target = &queue->targets[message->slot];
-        if (target->blocked_in == queue->pass || !send_on(rt, message)) {
-            target->blocked_in = queue->pass;
-            queue->last = message;
-            place = &message->next;
-            continue;
-        }
-        *place = message->next;
-        queue->bytes -= message->length;
-        target->kept--;
-        free(message);
-    }
+    for (uint32_t slot = 0; rt->messages.count && slot < rt->messages.target_count; slot++) flush_target(rt, &rt->messages.targets[slot]);
 }
 
 bool sv_messages_are_waiting(const struct sv_runtime *rt) {
-    return rt->messages.first != NULL;
+    return rt->messages.count != 0;
 }
 
 void sv_messages_free(struct sv_message_queue *queue) {
-    while (queue->first) {
-        struct sv_kept_message *message = queue->first;
-        queue->first = message->next;
-        free(message);
-    }
+    for (uint32_t slot = 0; slot < queue->target_count; slot++)
+        while (queue->targets[slot].first) drop_first(queue, &queue->targets[slot]);
     free(queue->targets);
     *queue = (struct sv_message_queue){0};
 }

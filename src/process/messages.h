@@ -13,16 +13,14 @@ struct sv_message;
 struct sv_runtime;
 struct sv_kept_message;
 
-struct sv_message_target {
-    uint32_t kept;       /* messages that wait for it */
-    uint32_t blocked_in; /* number of the pass in which it had no room */
+struct sv_message_target { /* what waits for it */
+    struct sv_kept_message *first, *last;
 };
 
 struct sv_message_queue { /* private to the process */
-    struct sv_kept_message *first, *last;
-    size_t bytes;
+    size_t count, bytes;               /* of all; memory */
     struct sv_message_target *targets; /* [slots], made when first needed */
-    uint32_t pass;
+    uint32_t target_count;
 };
 
 /* Sends data to the present process of a worker's slot; keeps what does not fit. 0; -9006: too much is kept already; -501. */
