@@ -56,6 +56,13 @@ function srvlua.inheritedModules()
   return names
 end
 
+--- Loads them all, but for those that lack a library: called by `start()` where processes will not find them later.
+function core.loadModules()
+  for name in pairs(modules) do
+    pcall(function() return srvlua[name] end)
+  end
+end
+
 return setmetatable(srvlua, {
   __index = function(self, name)
     local module_name = modules[name]

@@ -120,6 +120,18 @@ describe('the identity of workers', function()
         assert.truthy(support.read_file(log):find 'WARNING.*outside of their chroot')
       end)
 
+      as_root("has srvlua's own modules there, whenever they are used first", function()
+        local app = support.boot(mode, ([[
+          local server = new_server { user = 'nobody', chroot = '%s' }
+          server:on('workerStart', function()
+            srvlua.Timer.after(1, function() emit('fired', type(srvlua.socket.tcp), type(srvlua.Channel)) end)
+          end)
+          server:on('receive', function() end)
+          run(server)
+        ]]):format(support.directory()))
+        app:expect('fired', 'function', 'table')
+      end)
+
       as_root('is given the log file, so that it can be opened again', function()
         local directory = support.directory()
         os.execute('chmod 755 ' .. directory)

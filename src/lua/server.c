@@ -119,6 +119,22 @@ static void remember_modules(lua_State *L, struct sv_lua *lua) {
     lua->loaded_modules_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
+/* The modules whose fields of srvlua are loaded at first use cannot be found from within another root. */
+static void load_for_other_root(lua_State *L, const struct sv_lua_server *self) {
+    struct srvlua_value value = {.type = SRVLUA_VALUE_NIL};
+    int top = lua_gettop(L);
+
+    srvlua_get_setting(self->server, "chroot", &value);
+    if (value.type != SRVLUA_VALUE_STRING || !value.length)
+        return;
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    lua_getfield(L, -1, "srvlua.core");
+    lua_getfield(L, -1, "loadModules"); /* of srvlua/init.lua */
+    if (lua_isfunction(L, -1))
+        lua_pcall(L, 0, 0, 0);
+    lua_settop(L, top);
+}
+
 struct start_call {
     struct sv_lua_server *self;
     struct srvlua_status status;
@@ -165,6 +181,7 @@ static int server_start(lua_State *L, struct sv_lua_server *self) {
     if (lua->own_loop)
         return sv_lua_fail_server(L, self, SRVLUA_ERROR_WRONG_OPERATION,
                                   "this process has a loop already, of srvlua.run or srvlua.Event");
+    load_for_other_root(L, self);
     remember_modules(L, lua);
     sv_lua_hold_callbacks(L, self);
     lua_pushvalue(L, 1);
