@@ -162,12 +162,18 @@ describe('a reload', function()
       support.eventually(function() end, 0.03)
       send(10, 14)
       support.kill(app.pid, support.signals.STOP)
+      local seen, quiet_since = 0, support.now()
+      support.eventually(function() -- all are served, or those are that the reactor had taken in before
+        local count = app:count 'served'
+        if count > seen then seen, quiet_since = count, support.now() end
+        return support.now() > quiet_since + 0.5
+      end)
+      support.kill(app.pid, support.signals.CONT)
       local served, first, last = 0, nil, nil
       while served < 30 do
         local pid, bytes = app:expect 'served'
         first, last, served = first or pid, pid, served + bytes
       end
-      support.kill(app.pid, support.signals.CONT)
       for i = 0, 14 do
         assert.equal(('%02d'):format(i), client:receive(2))
       end
