@@ -60,6 +60,15 @@ static inline uint32_t sv_endpoint_of_reactor(uint32_t reactor) {
 static inline uint32_t sv_endpoint_of_slot(const struct sv_ipc *ipc, uint32_t slot, uint32_t parity) {
     return 2 + ipc->reactors + 2 * slot + parity;
 }
+/* The process slot of an endpoint, -1: master, manager, a reactor. */
+static inline int32_t sv_slot_of_endpoint(const struct sv_ipc *ipc, uint32_t endpoint) {
+    uint32_t first = sv_endpoint_of_slot(ipc, 0, 0);
+    return endpoint < first ? -1 : (int32_t)((endpoint - first) / 2);
+}
+/* Its parity; the endpoint is a slot's. */
+static inline uint32_t sv_parity_of_endpoint(const struct sv_ipc *ipc, uint32_t endpoint) {
+    return (endpoint - sv_endpoint_of_slot(ipc, 0, 0)) & 1;
+}
 static inline struct sv_inbox *sv_inbox_of(const struct sv_ipc *ipc, uint32_t endpoint) {
     return (struct sv_inbox *)(ipc->inboxes + endpoint * ipc->inbox_bytes);
 }

@@ -24,6 +24,7 @@
 #include "lua/dns_cache.h"
 #include "lua/errors.h"
 #include "lua/values.h"
+#include "lua/waiting.h"
 
 #define NAME_MAX_BYTES 255
 #define TICK_MS 100 /* how often c-ares looks whether a server is late */
@@ -73,13 +74,6 @@ struct sv_lua_dns {
     struct socket_watch *watches;
     struct lookup *lookups;
 };
-
-static double now(void) {
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
 
 /* A setting of the running server, or its default where there is none. */
 static double number_setting(const struct sv_lua *lua, const char *name, double otherwise) {
@@ -530,7 +524,7 @@ static void wait_blocking(ares_channel channel, const struct lookup *lookup, dou
         struct pollfd polled[ARES_GETSOCK_MAXNUM];
         /* Two bits for each socket; the macros for them shift an int too far. */
         unsigned mask = (unsigned)ares_getsock(channel, sockets, ARES_GETSOCK_MAXNUM);
-        double left = end - now();
+        double left = end - sv_lua_now();
         int count = 0, i;
 
         if (left <= 0)
@@ -609,7 +603,7 @@ int sv_lua_dns_block(struct sv_lua *lua, const char *name, int family, double ti
         return -SRVLUA_ERROR_MALLOC_FAIL;
     }
     ask(channel, lookup);
-    wait_blocking(channel, lookup, now() + time_limit(lua, timeout));
+    wait_blocking(channel, lookup, sv_lua_now() + time_limit(lua, timeout));
     code = lookup->is_finished ? lookup->code : SRVLUA_ERROR_DNSLOOKUP_RESOLVE_TIMEOUT;
     close_channel(channel);
     if (code == 0) {

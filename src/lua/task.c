@@ -6,24 +6,17 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "lua/coroutine.h"
 #include "lua/errors.h"
 #include "lua/serialise.h"
 #include "lua/values.h"
+#include "lua/waiting.h"
 
 #define TASKS_MAX 1024 /* of taskWaitMulti and taskCo */
 #define WAIT_DEFAULT 0.5
 #define WARN_EVERY 1 /* seconds, of one kind */
 #define SOURCE_BITS 20 /* of an endpoint, in a source as a number */
-
-static double now(void) {
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
 
 /* ------------------------------------------------------------------------------------------------------ running tasks */
 
@@ -48,7 +41,7 @@ static int finish(lua_State *L, struct sv_lua *lua, const struct srvlua_task_ori
 }
 
 static bool may_warn(double *last) {
-    double present = now();
+    double present = sv_lua_now();
 
     if (*last > 0 && present - *last < WARN_EVERY)
         return false;
@@ -410,7 +403,7 @@ static bool send_tasks(struct wait *wait) {
         struct srvlua_status status;
         int64_t id;
 
-        if (wait->end > 0 && wait->sent && wait->end <= now()) {
+        if (wait->end > 0 && wait->sent && wait->end <= sv_lua_now()) {
             wait->code = SRVLUA_ERROR_TASK_TIMEOUT;
             continue;
         }
@@ -442,7 +435,7 @@ static void send_or_wait(struct wait *wait) {
     wait->is_waiting = false;
     if (send_tasks(wait))
         return;
-    if (wait->end > 0 && now() >= wait->end) {
+    if (wait->end > 0 && sv_lua_now() >= wait->end) {
         wait->sent = wait->count;
         wait->code = SRVLUA_ERROR_TASK_TIMEOUT;
         return;
@@ -465,7 +458,7 @@ static int on_room(void *user_data, int code) {
 static int is_done(void *user_data) {
     struct wait *wait = user_data;
 
-    if (wait->sent < wait->count && !send_tasks(wait) && wait->end > 0 && now() >= wait->end)
+    if (wait->sent < wait->count && !send_tasks(wait) && wait->end > 0 && sv_lua_now() >= wait->end)
         wait->sent = wait->count;
     return is_over(wait);
 }
@@ -536,7 +529,7 @@ static struct wait *new_wait(lua_State *L, struct sv_lua *lua, enum shape shape,
                           .shape = shape,
                           .count = count,
                           .timeout = timeout,
-                          .end = timeout > 0 ? now() + timeout : 0,
+                          .end = timeout > 0 ? sv_lua_now() + timeout : 0,
                           .dst = dst,
                           .code = SRVLUA_ERROR_TASK_TIMEOUT};
     for (i = 0; i < count; i++)
@@ -556,15 +549,15 @@ static int run(lua_State *L, struct wait *wait, struct sv_lua_coroutine *corouti
     if (!coroutine) {
         while (!is_over(wait)) {
             /* in slices while something waits for room: that may come without a bell */
-            double left = wait->end > 0 ? wait->end - now() : 0;
+            double left = wait->end > 0 ? wait->end - sv_lua_now() : 0;
             if (wait->sent < wait->count && (left <= 0 || left > 0.005))
                 left = 0.005;
-            if (wait->end > 0 && now() >= wait->end && wait->open == 0)
+            if (wait->end > 0 && sv_lua_now() >= wait->end && wait->open == 0)
                 break;
             if (srvlua_wait_until(wait->lua->server->server, is_done, wait, left > 0 ? left + 0.002 : 0, NULL) ==
                 -SRVLUA_ERROR_SERVER_WORKER_TERMINATED)
                 break;
-            if (wait->end > 0 && now() >= wait->end)
+            if (wait->end > 0 && sv_lua_now() >= wait->end)
                 break;
         }
         return push_outcome(L, wait);

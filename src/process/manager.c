@@ -236,9 +236,9 @@ static bool is_redelivered(const struct manager *manager, uint32_t slot, uint32_
 
 static void lose_task(struct manager *manager, uint32_t slot, pid_t pid, uint64_t key) {
     struct sv_runtime *rt = manager->rt;
-    uint32_t first = sv_endpoint_of_slot(&rt->ipc, 0, 0), source = sv_task_key_endpoint(key);
+    int32_t source = sv_slot_of_endpoint(&rt->ipc, sv_task_key_endpoint(key));
     char giver[32] = "the master or manager";
-    if (source >= first) snprintf(giver, sizeof giver, "process %u", (source - first) / 2);
+    if (source >= 0) snprintf(giver, sizeof giver, "process %d", source);
     sv_count(rt->counters, SV_COUNT_LOST, 1);
     sv_log_write(&rt->log, SRVLUA_LOG_WARNING, "task worker %u (pid %d) died while it ran task %u of %s: that task is lost", slot, (int)pid,
                  (uint32_t)key, giver);

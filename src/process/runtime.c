@@ -175,22 +175,20 @@ static void stash(void *context, const struct sv_message *message) {
 
 /* A peer whose process is being replaced after a crash comes back. */
 static bool is_peer_gone(const struct sv_runtime *rt, uint32_t endpoint) {
-    uint32_t first = sv_endpoint_of_slot(&rt->ipc, 0, 0);
-    if (endpoint < first) return false;
-    return atomic_load(&rt->slots[(endpoint - first) / 2].pid[(endpoint - first) & 1]) == 0;
+    int32_t slot = sv_slot_of_endpoint(&rt->ipc, endpoint);
+    if (slot < 0) return false;
+    return atomic_load(&rt->slots[slot].pid[sv_parity_of_endpoint(&rt->ipc, endpoint)]) == 0;
 }
 
 static uint32_t born_at(const struct sv_runtime *rt, uint32_t endpoint) {
-    uint32_t first = sv_endpoint_of_slot(&rt->ipc, 0, 0);
-    return endpoint < first ? 0 : atomic_load(&rt->slots[(endpoint - first) / 2].born[(endpoint - first) & 1]);
+    int32_t slot = sv_slot_of_endpoint(&rt->ipc, endpoint);
+    return slot < 0 ? 0 : atomic_load(&rt->slots[slot].born[sv_parity_of_endpoint(&rt->ipc, endpoint)]);
 }
 
 /* Where mail for the slot of that endpoint goes now. */
 static uint32_t heir_of(const struct sv_runtime *rt, uint32_t endpoint) {
-    uint32_t first = sv_endpoint_of_slot(&rt->ipc, 0, 0);
-    if (endpoint < first) return endpoint;
-    uint32_t slot = (endpoint - first) / 2;
-    return sv_endpoint_of_slot(&rt->ipc, slot, atomic_load(&rt->slots[slot].parity));
+    int32_t slot = sv_slot_of_endpoint(&rt->ipc, endpoint);
+    return slot < 0 ? endpoint : sv_endpoint_of_slot(&rt->ipc, (uint32_t)slot, atomic_load(&rt->slots[slot].parity));
 }
 
 /* Who began to take the mail in has ended: whoever comes next knows nothing of the part that went. */

@@ -201,7 +201,8 @@ bool sv_tasks_has_source(const struct sv_runtime *rt, const struct sv_task_sourc
 }
 
 uint32_t sv_tasks_reply_to(const struct sv_runtime *rt, const struct sv_task_source *source) {
-    uint32_t first = sv_endpoint_of_slot(&rt->ipc, 0, 0), slot = (source->endpoint - first) / 2, parity = (source->endpoint - first) & 1;
+    uint32_t slot = (uint32_t)sv_slot_of_endpoint(&rt->ipc, source->endpoint);
+    uint32_t parity = sv_parity_of_endpoint(&rt->ipc, source->endpoint);
     const struct sv_slot *shared = &rt->slots[slot];
     bool is_there = atomic_load(&shared->born[parity]) == source->born && atomic_load(&shared->pid[parity]);
     return is_there ? source->endpoint : sv_endpoint_of_slot(&rt->ipc, slot, atomic_load(&shared->parity));

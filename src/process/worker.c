@@ -482,9 +482,9 @@ static bool is_nothing_pending(const struct sv_runtime *rt) {
 
 static bool is_process_alive(const void *context, uint32_t source) {
     const struct sv_runtime *rt = context;
-    uint32_t first = sv_endpoint_of_slot(&rt->ipc, 0, 0);
-    if (source < first) return source < sv_endpoint_of_reactor(0); /* master, manager */
-    return atomic_load(&rt->slots[(source - first) / 2].pid[(source - first) & 1]) != 0;
+    int32_t slot = sv_slot_of_endpoint(&rt->ipc, source);
+    if (slot < 0) return source < sv_endpoint_of_reactor(0); /* master, manager */
+    return atomic_load(&rt->slots[slot].pid[sv_parity_of_endpoint(&rt->ipc, source)]) != 0;
 }
 
 /* The leaving worker's turn: false = keep turning. */

@@ -284,12 +284,10 @@ int srvlua_wait_until(srvlua_server *server, int (*done)(void *user_data), void 
 void sv_tasks_run(void *context, const struct sv_task *task) {
     srvlua_server *server = context;
     struct sv_runtime *rt = &server->rt;
-    uint32_t first = sv_endpoint_of_slot(&rt->ipc, 0, 0);
-    int source = task->source.endpoint >= first ? (int)((task->source.endpoint - first) / 2) : -1;
     struct srvlua_event_data data = {.event = SRVLUA_ON_TASK,
                                      .worker_id = rt->slot,
                                      .task_id = (int64_t)task->id,
-                                     .source_worker_id = source,
+                                     .source_worker_id = sv_slot_of_endpoint(&rt->ipc, task->source.endpoint),
                                      .flags = (int)task->flags,
                                      .data = task->data,
                                      .length = task->length,
@@ -304,10 +302,8 @@ int srvlua_get_task_origin(srvlua_server *server, struct srvlua_task_origin *ori
     if (result) return result;
     const struct sv_task *task = server->tasks.running;
     if (!task) return sv_server_fail(server, status, SRVLUA_ERROR_WRONG_OPERATION, "no task runs here");
-    uint32_t first = sv_endpoint_of_slot(&server->rt.ipc, 0, 0);
     *origin = (struct srvlua_task_origin){.task_id = (int64_t)task->id,
-                                          .source_worker_id =
-                                              task->source.endpoint >= first ? (int)((task->source.endpoint - first) / 2) : -1,
+                                          .source_worker_id = sv_slot_of_endpoint(&server->rt.ipc, task->source.endpoint),
                                           .flags = (int)task->flags,
                                           .source = (uint64_t)task->source.born << 32 | task->source.endpoint};
     return 0;
