@@ -358,6 +358,13 @@ struct srvlua_client_info {
     uint32_t uid;
     int worker_id; /* -1 unless dispatch_mode 8 */
     char address[112];
+    int is_ssl;             /* the port is a TLS one */
+    const char *proxy_ip;   /* sender of the PROXY header, NULL: there was none; points into this struct */
+    int proxy_port;
+    /* Of TLS connections, in the process that their connect event went to, until the end of their close event; else NULL. Valid
+     * until the next call of the API. */
+    const char *ssl_protocol, *ssl_cipher, *ssl_server_name, *ssl_alpn, *ssl_client_cert;
+    int ssl_resumed, ssl_ktls;
 };
 
 /* Queues data for a client. 0 = accepted. Any process. Failures: methods.md 7, 2.1. */
@@ -399,6 +406,10 @@ SRVLUA_API int srvlua_get_client_info(srvlua_server *server, int64_t fd, int ign
 /* At most page_size (1..100) ids above start_fd, ascending, into ids. Returns their number. */
 SRVLUA_API int srvlua_get_client_list(srvlua_server *server, int64_t start_fd, int64_t page_size, int64_t *ids,
                                       struct srvlua_status *status);
+/* Reads the certificate files of a TLS port (NULL: of all of them) again and hands them to every reactor (protocols.md 2.8). New
+ * handshakes use them, connections keep theirs. All ports change or none: 0; -errno for a file that cannot be read; -505 for one that is
+ * not good, or a port without TLS; -507 there is no TLS port; -509 before start. In any process of a running server. */
+SRVLUA_API int srvlua_reload_certificates(srvlua_server *server, const srvlua_port *port, struct srvlua_status *status);
 /* All live ids, ascending, of one port or (NULL) of all. *ids is malloc'ed and the caller's. Returns their number. */
 SRVLUA_API int64_t srvlua_get_client_ids(srvlua_server *server, const srvlua_port *port, int64_t **ids,
                                          struct srvlua_status *status);
@@ -577,6 +588,27 @@ SRVLUA_API int srvlua_set_dispatcher(srvlua_server *server, const struct srvlua_
 /* The rest is for the calls of one reactor: in its thread, and in `make`. */
 SRVLUA_API srvlua_server *srvlua_reactor_server(const srvlua_reactor *reactor);
 SRVLUA_API int srvlua_reactor_id(const srvlua_reactor *reactor);
+/* How long a packet is (settings.md 3.10, package_length_func): `length` >= 1 bytes of it have come, of which at most 64 KiB are shown.
+ * > 0: the length of the whole packet; 0: more bytes are needed; < 0: it is none, and the connection ends. What is wrong may be said in
+ * status->message, which is empty at the call. Where it runs, and what it may call: as srvlua_dispatch_function; in BASE mode it runs
+ * in the workers. */
+typedef int64_t (*srvlua_length_function)(srvlua_reactor *reactor, void *context, const void *data, size_t length,
+                                          struct srvlua_status *status);
+
+/* Who measures the packets of a port: a context for each reactor, and the function that is called with it. */
+struct srvlua_measurer {
+    /* As in struct srvlua_dispatcher. BASE: runs in srvlua_start() too, once per worker. */
+    int (*make)(srvlua_reactor *reactor, void *user_data, void **context, struct srvlua_status *status);
+    srvlua_length_function call;
+    void (*free)(void *context);
+    void *user_data;
+};
+
+/* Names the measurer of a port, NULL: none. Before start. Used where the port's settings have open_length_check on and
+ * package_length_func given as bytecode; a plain function in that setting (SRVLUA_VALUE_FUNCTION, a srvlua_length_function; its context
+ * is NULL) goes before it. A port that inherits the primary's settings inherits its measurer. */
+SRVLUA_API int srvlua_port_set_measurer(srvlua_port *port, const struct srvlua_measurer *measurer, struct srvlua_status *status);
+
 /* As srvlua_get_client_info(), but a failure is not remembered for srvlua_last_error(). -509 in `make`. */
 SRVLUA_API int srvlua_reactor_client_info(srvlua_reactor *reactor, int64_t fd, int ignore_error,
                                           struct srvlua_client_info *info, struct srvlua_status *status);
