@@ -12,6 +12,7 @@ size_t sv_session_table_bytes(uint32_t size) {
 int sv_session_table_init(struct sv_session_table *table, struct sv_arena *arena, uint32_t size, uint64_t start_id) {
     assert(size >= 64 && (size & (size - 1)) == 0);
     table->mask = size - 1;
+    table->visitors = (struct sv_visitors){0};
     table->entries = sv_arena_alloc(arena, (size_t)size * sizeof(struct sv_session));
     table->live = sv_arena_alloc(arena, ((size_t)size + 63) / 64 * 8);
     table->last_id = sv_arena_alloc(arena, SV_CACHE_LINE);
@@ -47,6 +48,7 @@ struct sv_session *sv_session_claim(struct sv_session_table *table) {
         session->owner = 0;
         session->reactor = session->port = 0;
         session->os_fd = -1;
+        atomic_store_explicit(&session->visit, 0, memory_order_relaxed);
         session->connect_ns = 0;
         session->peer_port = 0;
         session->peer_text[0] = '\0';
@@ -59,6 +61,7 @@ struct sv_session *sv_session_claim(struct sv_session_table *table) {
 
 void sv_session_free(struct sv_session_table *table, struct sv_session *session) {
     uint64_t slot = (uint64_t)(session - table->entries);
+    sv_visitors_leave(&table->visitors, &session->visit);
     atomic_store_explicit(&session->state, SV_SESSION_FREE, memory_order_release);
     atomic_fetch_and(&table->live[slot >> 6], ~(UINT64_C(1) << (slot & 63)));
 }

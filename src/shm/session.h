@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "shm/arena.h"
+#include "shm/visitors.h"
 
 /*   claim            reactor takes it       EOF, error, close        acknowledged          flushed
  *  ───────► CLAIMED ────────────────► OPEN ──────────────► CLOSING ─────────────► FLUSHING ────────► FREE
@@ -46,6 +47,7 @@ struct sv_session { /* five cache lines; writer: see above */
     uint16_t reactor;        /* its number as users see it: reactor, BASE: worker */
     uint16_t port;           /* index of the port */
     int32_t os_fd;
+    _Atomic uint64_t visit;  /* counts for its address (visitors.h): written before the socket is passed on, cleared by sv_session_free() */
 
     _Alignas(SV_CACHE_LINE) _Atomic int64_t last_recv_ns; /* reactor; wall clock */
     _Atomic int64_t last_send_ns;
@@ -65,6 +67,7 @@ struct sv_session_table {
     _Atomic uint64_t *live;      /* one bit per slot that is not free */
     _Atomic uint64_t *last_id;   /* shared counter */
     uint64_t mask;               /* size - 1 */
+    struct sv_visitors visitors; /* that sessions are counted in; without entries there are no limits */
 };
 
 /* Bytes that a table of `size` slots (a power of two) takes from the arena. */
@@ -74,7 +77,8 @@ int sv_session_table_init(struct sv_session_table *table, struct sv_arena *arena
 
 /* A new id and its slot, state CLAIMED and all else cleared; NULL when the table is full. Acceptor of any process. */
 struct sv_session *sv_session_claim(struct sv_session_table *table);
-/* The slot is free; id, reason and addresses stay readable. Owning reactor, or the manager for a dead owner. */
+/* The slot is free, and its address may have another connection; id, reason and addresses stay readable. Owning reactor, or the
+ * manager for a dead owner. */
 void sv_session_free(struct sv_session_table *table, struct sv_session *session);
 /* Owning reactor only; asserts the predecessor. */
 void sv_session_set_state(struct sv_session *session, enum sv_session_state state);
