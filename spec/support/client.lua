@@ -25,8 +25,8 @@ local function new_stream(sock)
   return setmetatable({ sock = sock }, Stream)
 end
 
---- Connects to a number (TCP on loopback), { host, port }, or a path.
-function M.stream(where)
+--- Connects to a number (TCP on loopback), { host, port }, or a path; TCP: from an address of this machine, if given.
+function M.stream(where, from)
   local sock
   if type(where) == 'string' then
     sock = assert(unix.stream())
@@ -37,6 +37,7 @@ function M.stream(where)
     if type(where) == 'table' then host, port = where[1], where[2] end
     sock = assert((host:find ':' and socket.tcp6 or socket.tcp4)())
     sock:settimeout(process.deadline)
+    if from then assert(sock:bind(from, 0)) end
     local ok, message = sock:connect(host, port)
     if not ok then
       sock:close()

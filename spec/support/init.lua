@@ -209,9 +209,9 @@ function App:log_count(text)
   end
 end
 
---- A client of the port with this index (1).
-function App:connect(index)
-  return client.stream(self.where[index or 1])
+--- A client of the port with this index (1), from this address (the kernel's choice).
+function App:connect(index, from)
+  return client.stream(self.where[index or 1], from)
 end
 
 --- A client for datagrams of the port with this index (1).

@@ -258,8 +258,7 @@ TEST(lists_are_checked_entry_by_entry) {
     struct srvlua_setting good[] = {{NULL, string("10.0.0.0/8")}, {NULL, string("::1")}};
     struct srvlua_setting bad[] = {{NULL, string("10.0.0.0/33")}};
     struct srvlua_setting mixed[] = {{NULL, string("10.0.0.1")}, {NULL, number(5)}};
-    CHECK(refuses(fixture, "connection_limit_exempt", list(good, 2),
-                  "setting 'connection_limit_exempt' is not supported yet: needs limits per address"));
+    CHECK(set(fixture, "connection_limit_exempt", list(good, 2)) == 0 && fixture->port.connection_limit_exempt.count == 2);
     CHECK(set(fixture, "connection_limit_exempt", list(bad, 1)) == -505);
     CHECK(strstr(fixture->status.message, "'10.0.0.0/33' is neither") != NULL);
     CHECK(set(fixture, "connection_limit_exempt", list(mixed, 2)) == -505);

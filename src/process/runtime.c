@@ -18,6 +18,12 @@
 
 /* ------------------------------------------------------------------------------------------------ shared memory */
 
+static bool counts_visitors(const struct sv_runtime *rt) {
+    for (uint16_t i = 0; i < rt->port_count; i++)
+        if (rt->ports[i].visitor_limit > 0 || rt->ports[i].visitor_rate > 0) return true;
+    return false;
+}
+
 static int map_shared(struct sv_runtime *rt) {
     const struct sv_runtime_config *config = &rt->config;
     uint32_t reactors = config->mode == SRVLUA_PROCESS ? config->reactors : 0;
@@ -29,6 +35,7 @@ static int map_shared(struct sv_runtime *rt) {
                   sv_cache_lines(rt->slot_count * 2 * sizeof(struct sv_stack_text)) +
                   sv_cache_lines((size_t)rt->slot_count * 2 * rt->name_count * sizeof *rt->names) +
                   sv_session_table_bytes(config->session_table_size) +
+                  (counts_visitors(rt) ? sv_visitors_bytes(config->max_connection) : 0) +
                   sv_ipc_bytes(reactors, config->workers, rt->slot_count, &config->rings);
     int result = sv_arena_map(&rt->arena, size);
     if (result) return result;
@@ -38,6 +45,7 @@ static int map_shared(struct sv_runtime *rt) {
     rt->names = sv_arena_alloc(&rt->arena, (size_t)rt->slot_count * 2 * rt->name_count * sizeof *rt->names);
     if (!rt->shared || !rt->slots || !rt->stacks || !rt->names) return -ENOMEM;
     result = sv_session_table_init(&rt->sessions, &rt->arena, config->session_table_size, config->start_session_id);
+    if (result == 0 && counts_visitors(rt)) result = sv_visitors_init(&rt->sessions.visitors, &rt->arena, config->max_connection);
     if (result) return result;
     result = sv_jobs_init(&rt->jobs, &rt->arena, producers, config->task_workers, config->rings.task_ring);
     if (result) return result;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "reactor/door.h"
 
 #define ACCEPTS_PER_TURN 64
 #define PAUSE_STEP 0.02 /* seconds between looks for room */
@@ -64,6 +65,7 @@ static void refuse_for_want_of_descriptors(struct sv_acceptor *acceptor, int lis
     pause_accepting(acceptor);
 }
 
+/* False: there is no room for clients at present. */
 static bool take(struct sv_acceptor *acceptor, int fd, const struct sv_port_rules *port, const struct sv_address *peer) {
     struct sv_session *session = sv_session_claim(acceptor->sessions);
     if (!session) {
@@ -80,6 +82,11 @@ static bool take(struct sv_acceptor *acceptor, int fd, const struct sv_port_rule
     sv_address_text(peer, session->peer_text, &peer_port);
     session->peer_port = peer_port < 0 ? 0 : peer_port;
     atomic_store_explicit(&session->last_recv_ns, now_ns, memory_order_relaxed);
+    if (!port->has_proxy && !sv_door_pass(acceptor->sessions, acceptor->counters, &acceptor->log, port, session, NULL)) {
+        close(fd);
+        sv_session_free(acceptor->sessions, session);
+        return true;
+    }
     sv_count(acceptor->counters, SV_COUNT_ACCEPTED, 1);
     if (acceptor->accepted(acceptor->context, session)) return true;
     sv_count(acceptor->counters, SV_COUNT_CLOSED, 1);

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "net/address.h"
 #include "net/connection.h"
+#include "net/networks.h"
 #include "net/output.h"
 #include "net/socket_options.h"
 #include "reactor/loop.h"
@@ -33,6 +34,12 @@ struct sv_port_rules {
     bool has_close_events;  /* CLOSED is announced and answered before the socket is closed */
     bool has_connect_event, has_buffer_full, has_buffer_empty;
     bool is_delayed;        /* enable_delay_receive */
+    bool has_proxy;         /* open_proxy_protocol */
+    const struct sv_networks *trusted; /* that may send its header */
+    int64_t proxy_timeout_ns;          /* 0: no limit */
+    int64_t visitor_limit;             /* connections of an address at a time; 0: no limit */
+    double visitor_rate;               /* new ones of an address per second; 0: no limit */
+    const struct sv_networks *visitor_exempt; /* that these two do not bind */
 };
 
 struct sv_reactor_home { /* where events go */

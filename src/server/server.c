@@ -94,6 +94,8 @@ static void free_port(struct srvlua_port *port, bool remove_file) {
     sv_listener_close(&port->listener, remove_file);
     sv_port_settings_free(&port->settings);
     if (port->server->is_finished) sv_port_settings_free(&port->effective);
+    sv_networks_free(&port->trusted);
+    sv_networks_free(&port->exempt);
     free(port->host);
     free(port);
 }

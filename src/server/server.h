@@ -36,6 +36,7 @@ struct srvlua_port {
     struct sv_port_settings settings; /* as given */
     struct sv_port_settings effective; /* in start(): inherited and derived */
     bool has_own_settings;
+    struct sv_networks trusted, exempt; /* of the effective settings, for the rules */
     struct sv_callback callbacks[SRVLUA_EVENT_COUNT];
 };
 

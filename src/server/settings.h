@@ -189,6 +189,9 @@ struct sv_port_settings {
     int64_t max_connection_per_ip;
     double connection_rate_per_ip;
     struct sv_string_list connection_limit_exempt;
+    bool open_proxy_protocol;
+    struct sv_string_list proxy_protocol_trusted;
+    double proxy_protocol_timeout; /* 0 = no limit */
 
     struct sv_settings_given given;
 };

@@ -479,17 +479,17 @@ const struct sv_setting_row sv_setting_rows[] = {
      DOC("Longest busy wait, in microseconds, of a process that expects records at once. Always 0 on one CPU.")},
 
     /* ------------------------------------------------------------------------------------- defence at the door */
-    {PORT(DEFENCE, max_connection_per_ip), INT(0, 1048576), IS(0), FLAGS(OFF), LATER("limits per address"),
+    {PORT(DEFENCE, max_connection_per_ip), INT(0, 1048576), IS(0), FLAGS(OFF),
      DOC("Live connections of one client address (IPv6: of one /64). 0 = no limit.")},
-    {PORT(DEFENCE, connection_rate_per_ip), NUMBER(0, 100000), IS(0), FLAGS(OFF), LATER("limits per address"),
+    {PORT(DEFENCE, connection_rate_per_ip), NUMBER(0, 100000), IS(0), FLAGS(OFF),
      DOC("New connections per second and address. 0 = no limit.")},
     {PORT(DEFENCE, connection_limit_exempt), .type = SV_SETTING_STRING_LIST, .check = sv_check_networks,
-     LATER("limits per address"), DOC("Addresses and networks that those two limits do not bind.")},
-    {PORT_CHECKED(DEFENCE, open_proxy_protocol), BOOL(false), LATER("the PROXY protocol"),
+     DOC("Addresses and networks that those two limits do not bind.")},
+    {PORT(DEFENCE, open_proxy_protocol), BOOL(false),
      DOC("Every connection begins with a PROXY header, which tells the client's address.")},
-    {PORT_CHECKED(DEFENCE, proxy_protocol_trusted), .type = SV_SETTING_STRING_LIST, .check = sv_check_networks,
-     LATER("the PROXY protocol"), DOC("Peers that may send that header; others are closed.")},
-    {PORT_CHECKED(DEFENCE, proxy_protocol_timeout), ANY_SECONDS, IS(3), FLAGS(OFF), LATER("the PROXY protocol"),
+    {PORT(DEFENCE, proxy_protocol_trusted), .type = SV_SETTING_STRING_LIST, .check = sv_check_networks,
+     DOC("Peers that may send that header; others are closed.")},
+    {PORT(DEFENCE, proxy_protocol_timeout), ANY_SECONDS, IS(3), FLAGS(OFF),
      DOC("Longest time until the header is there.")},
 
     /* ------------------------------------------------------------------------------------------ administration */

@@ -13,6 +13,19 @@ static bool has_callback(const srvlua_server *server, const struct srvlua_port *
     return sv_port_callback(server, port->index, event)->function != NULL;
 }
 
+/* A header says who the client is: whoever may send one can claim to be anybody. */
+static int check_proxy(const srvlua_server *server, struct srvlua_status *status) {
+    for (size_t i = 0; i < server->port_count; i++) {
+        const struct srvlua_port *port = server->ports[i];
+        if (!sv_type_is_stream(port->type) || sv_type_is_unix(port->type) || !port->effective.open_proxy_protocol) continue;
+        if (port->effective.proxy_protocol_trusted.count == 0)
+            return sv_fail(status, SRVLUA_ERROR_INVALID_PARAMS,
+                           "port %zu (%s) has open_proxy_protocol: it needs proxy_protocol_trusted, the addresses that may send its header",
+                           i + 1, port->host);
+    }
+    return 0;
+}
+
 static int check_callbacks(srvlua_server *server, struct srvlua_status *status) {
     for (size_t i = 0; i < server->port_count; i++) {
         const struct srvlua_port *port = server->ports[i];
@@ -90,13 +103,21 @@ static void fill_options(struct sv_socket_options *options, const struct sv_port
                                           .recv_buffer = settings->kernel_socket_recv_buffer_size};
 }
 
+static int fill_networks(struct sv_networks *networks, const struct sv_string_list *texts) {
+    sv_networks_free(networks);
+    return sv_networks_parse(networks, texts->items, texts->count);
+}
+
 static int make_rules(srvlua_server *server, struct srvlua_status *status) {
     server->rules = calloc(server->port_count, sizeof *server->rules);
     if (!server->rules) return sv_fail(status, SRVLUA_ERROR_MALLOC_FAIL, "out of memory");
     bool has_events = has_connection_events(server);
     for (size_t i = 0; i < server->port_count; i++) {
-        const struct srvlua_port *port = server->ports[i];
+        struct srvlua_port *port = server->ports[i];
         const struct sv_port_settings *settings = &port->effective;
+        if (fill_networks(&port->trusted, &settings->proxy_protocol_trusted) ||
+            fill_networks(&port->exempt, &settings->connection_limit_exempt))
+            return sv_fail(status, SRVLUA_ERROR_MALLOC_FAIL, "out of memory");
         struct srvlua_port_info info;
         srvlua_port_get_info(port, &info);
         struct sv_port_rules *rules = &server->rules[i];
@@ -114,7 +135,13 @@ static int make_rules(srvlua_server *server, struct srvlua_status *status) {
                                         .has_connect_event = has_events && has_callback(server, port, SRVLUA_ON_CONNECT),
                                         .has_buffer_full = has_events && has_callback(server, port, SRVLUA_ON_BUFFER_FULL),
                                         .has_buffer_empty = has_events && has_callback(server, port, SRVLUA_ON_BUFFER_EMPTY),
-                                        .is_delayed = server->effective.enable_delay_receive};
+                                        .is_delayed = server->effective.enable_delay_receive,
+                                        .has_proxy = settings->open_proxy_protocol && sv_type_is_stream(port->type),
+                                        .trusted = &port->trusted,
+                                        .proxy_timeout_ns = (int64_t)(settings->proxy_protocol_timeout * 1e9),
+                                        .visitor_limit = settings->max_connection_per_ip,
+                                        .visitor_rate = settings->connection_rate_per_ip,
+                                        .visitor_exempt = &port->exempt};
         fill_options(&rules->options, settings);
     }
     return 0;
@@ -225,6 +252,7 @@ static void fill_config(srvlua_server *server) {
 static int prepare(srvlua_server *server, struct srvlua_status *status) {
     int result = finish_settings(server, status);
     if (result == 0) result = check_callbacks(server, status);
+    if (result == 0) result = check_proxy(server, status);
     return result ? result : sv_dispatcher_check(server, status);
 }
 

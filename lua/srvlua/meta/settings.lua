@@ -409,19 +409,17 @@
 ---@field session_table_size? integer
 --- Longest busy wait, in microseconds, of a process that expects records at once. Always 0 on one CPU. Default: 20.
 ---@field spin_limit? integer
---- Live connections of one client address (IPv6: of one /64). 0 = no limit. *Not yet: needs limits per address.*
---- Default: 0.
+--- Live connections of one client address (IPv6: of one /64). 0 = no limit. Default: 0.
 ---@field max_connection_per_ip? integer
---- New connections per second and address. 0 = no limit. *Not yet: needs limits per address.* Default: 0.
+--- New connections per second and address. 0 = no limit. Default: 0.
 ---@field connection_rate_per_ip? number
---- Addresses and networks that those two limits do not bind. *Not yet: needs limits per address.* Default: none.
+--- Addresses and networks that those two limits do not bind. Default: none.
 ---@field connection_limit_exempt? string[]
---- Every connection begins with a PROXY header, which tells the client's address. *Not yet: needs the PROXY
---- protocol.* Default: false.
+--- Every connection begins with a PROXY header, which tells the client's address. Default: false.
 ---@field open_proxy_protocol? boolean
---- Peers that may send that header; others are closed. *Not yet: needs the PROXY protocol.* Default: none.
+--- Peers that may send that header; others are closed. Default: none.
 ---@field proxy_protocol_trusted? string[]
---- Longest time until the header is there. *Not yet: needs the PROXY protocol.* Default: 3.
+--- Longest time until the header is there. Default: 3.
 ---@field proxy_protocol_timeout? number
 --- Unix socket that takes one JSON request per line. *Not yet: needs the control socket.* Default: none.
 ---@field control_socket? string
