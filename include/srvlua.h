@@ -313,6 +313,8 @@ SRVLUA_API void srvlua_port_get_info(const srvlua_port *port, struct srvlua_port
 /* Port settings; ends the inheritance of the primary port's (settings.md 0.2). Before start. */
 SRVLUA_API int srvlua_port_set(srvlua_port *port, const struct srvlua_setting *settings, size_t count,
                                struct srvlua_status *status);
+/* Reads a setting of the port, as srvlua_get_setting(); names of the server's own settings read as there. */
+SRVLUA_API int srvlua_port_get_setting(const srvlua_port *port, const char *name, struct srvlua_value *value);
 SRVLUA_API int srvlua_port_on(srvlua_port *port, enum srvlua_event event, srvlua_callback callback, void *user_data,
                               struct srvlua_status *status);
 /* Live connections of one port (BASE: of this process's own). Running. */

@@ -17,6 +17,7 @@ local modules = {
   coroutine = 'srvlua.coroutine',
   dns = 'srvlua.dns',
   json = 'srvlua.json',
+  redis = 'srvlua.redis',
   socket = 'srvlua.socket',
 }
 

@@ -48,7 +48,7 @@ local APP = [[
   emit('ProcessClass', functions)
   emit('Channel', methods(srvlua.Channel()))
   emit('WaitGroup', methods(srvlua.WaitGroup()))
-  for _, name in ipairs { 'dns', 'json', 'socket', 'coroutine', 'Event' } do
+  for _, name in ipairs { 'dns', 'json', 'redis', 'socket', 'coroutine', 'Event' } do
     local functions = {}
     for key, value in pairs(srvlua[name]) do
       if type(value) == 'function' then functions[#functions + 1] = key end
@@ -112,7 +112,7 @@ describe('the API', function()
       Connections = 'Port.lua', Timer = 'Timer.lua', Table = 'Table.lua', Atomic = 'Atomic.lua', Long = 'Atomic.lua',
       Lock = 'Lock.lua', dns = 'dns.lua', json = 'json.lua', Process = 'Process.lua', ProcessSocket = 'Process.lua',
       ProcessClass = 'Process.lua', Channel = 'Channel.lua', WaitGroup = 'WaitGroup.lua',
-      coroutine = 'coroutine.lua', Event = 'Event.lua',
+      coroutine = 'coroutine.lua', Event = 'Event.lua', redis = 'redis.lua',
       socket = 'socket.lua', tcp = 'socket.lua', udp = 'socket.lua' } do
       assert.same(sorted(defined(file, class)), sorted(set_of(app:expect(class))), class)
     end
@@ -126,7 +126,7 @@ describe('the API', function()
       expected[name] = true
     end
     for _, name in ipairs { 'Timer', 'Table', 'Task', 'Atomic', 'Lock', 'Process', 'dns', 'json', 'socket', 'Channel',
-      'WaitGroup', 'coroutine', 'Event' } do
+      'WaitGroup', 'coroutine', 'Event', 'redis' } do
       fields[name] = true -- loaded at its first use
     end
     assert.same(sorted(expected), sorted(fields))

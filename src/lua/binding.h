@@ -166,13 +166,16 @@ struct sv_lua_callback {
     int ref; /* into the registry while the server runs; LUA_NOREF: the user has none for this event */
 };
 
-/* Object `Server`. Its environment table holds what belongs to it: [event + 1] = callback, ports = sequence, setting. */
+/* Object `Server`. Its environment table holds what belongs to it: [event + 1] = callback, ports = sequence, setting;
+ * of a srvlua.redis.Server handlers and commands, the function that gets them (resp.c). */
 struct sv_lua_server {
     const struct sv_lua_kind *kind;
     struct sv_lua *lua;
     srvlua_server *server;
     struct sv_lua_port *primary;
     bool has_returned; /* start() has returned, well or not */
+    bool has_commands; /* it is a srvlua.redis.Server (resp.c) */
+    int commands_ref;  /* while running: who gets their commands, LUA_NOREF: nobody */
     struct sv_lua_callback callbacks[SRVLUA_EVENT_COUNT];
 };
 

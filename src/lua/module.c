@@ -15,6 +15,7 @@
 #include "lua/lock.h"
 #include "lua/port.h"
 #include "lua/process.h"
+#include "lua/resp.h"
 #include "lua/serialise.h"
 #include "lua/script_loop.h"
 #include "lua/server.h"
@@ -180,6 +181,8 @@ int luaopen_srvlua_core(lua_State *L) {
     lua_setfield(L, -2, "Process");
     sv_lua_push_socket_module(L, lua);
     lua_setfield(L, -2, "socket");
+    sv_lua_push_redis_module(L, lua);
+    lua_setfield(L, -2, "redis");
     sv_lua_push_compat_module(L, lua);
     lua_setfield(L, -2, "compat");
     sv_lua_push_constants(L);

@@ -16,6 +16,7 @@
 #include "lua/port.h"
 #include "lua/process.h"
 #include "lua/reactor_state.h"
+#include "lua/resp.h"
 #include "lua/socket.h"
 #include "lua/task.h"
 #include "lua/timer.h"
@@ -97,8 +98,10 @@ static int server_add_listener(lua_State *L, struct sv_lua_server *self) {
 static int check_and_exit(lua_State *L, struct sv_lua_server *self) {
     struct srvlua_status status;
     const char *script;
-    int result = srvlua_check(self->server, &status);
+    int result = sv_lua_take_commands(L, self, &status);
 
+    if (result == 0)
+        result = srvlua_check(self->server, &status);
     lua_getfield(L, LUA_REGISTRYINDEX, "srvlua.script");
     script = lua_tostring(L, -1);
     if (result < 0)
@@ -181,6 +184,8 @@ static int server_start(lua_State *L, struct sv_lua_server *self) {
     if (lua->own_loop)
         return sv_lua_fail_server(L, self, SRVLUA_ERROR_WRONG_OPERATION,
                                   "this process has a loop already, of srvlua.run or srvlua.Event");
+    if (sv_lua_take_commands(L, self, &call.status) < 0)
+        return sv_lua_fail(L, &call.status);
     load_for_other_root(L, self);
     remember_modules(L, lua);
     sv_lua_hold_callbacks(L, self);
@@ -200,6 +205,7 @@ static int server_start(lua_State *L, struct sv_lua_server *self) {
     self->has_returned = true;
     luaL_unref(L, LUA_REGISTRYINDEX, lua->server_ref);
     sv_lua_release_callbacks(L, self);
+    sv_lua_release_commands(L, self);
     if (status != 0)
         return sv_lua_raise_after_others(L);
     return sv_lua_result(L, call.result, &call.status);
@@ -793,6 +799,7 @@ static int server_new(lua_State *L) {
     lua_insert(L, 1);
     self->kind = &sv_lua_server_kind;
     self->lua = lua;
+    self->commands_ref = LUA_NOREF;
     for (event = 0; event < SRVLUA_EVENT_COUNT; event++)
         self->callbacks[event] = (struct sv_lua_callback){lua, LUA_NOREF};
     set_up_object(L, self);

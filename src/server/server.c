@@ -244,6 +244,13 @@ int srvlua_port_set(srvlua_port *port, const struct srvlua_setting *settings, si
     return sv_server_note(server, result);
 }
 
+int srvlua_port_get_setting(const srvlua_port *port, const char *name, struct srvlua_value *value) {
+    const srvlua_server *server = port->server;
+    if (server->is_finished) return sv_settings_get(&server->effective, &port->effective, name, value);
+    const struct srvlua_port *source = port->has_own_settings ? port : server->ports[0];
+    return sv_settings_get(&server->settings, &source->settings, name, value);
+}
+
 int srvlua_port_on(srvlua_port *port, enum srvlua_event event, srvlua_callback callback, void *user_data, struct srvlua_status *status) {
     srvlua_server *server = port->server;
     int result = sv_check_call(server, SV_CALL_CONFIGURE, status);

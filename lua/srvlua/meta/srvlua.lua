@@ -16,6 +16,7 @@
 ---@field coroutine srvlua.coroutine
 ---@field dns srvlua.dns
 ---@field json srvlua.json
+---@field redis srvlua.redis
 ---@field socket srvlua.socket
 ---@field version string like '0.1.0'
 ---@field version_id integer major * 10000 + minor * 100 + patch
