@@ -7,7 +7,8 @@
  *
  * Ciphertext that was read ahead lies in a space that all connections of a sv_tls_port's reactor share (sv_tls_scratch); what a
  * connection leaves there when another one needs it moves into memory of its own. Encrypted bytes that the socket did not take
- * are kept by the connection and go first.
+ * are kept by the connection and go first. One call reads the socket a bounded number of times: it must be watched level-triggered.
+ * Before the first byte of the client a connection takes no memory but its own struct.
  * Nothing is global. runs in: reactors; reading files: the process that configures, or asks for other certificates. */
 #ifndef SV_NET_TLS_H
 #define SV_NET_TLS_H
@@ -107,7 +108,7 @@ enum sv_tls_step sv_tls_handshake(struct sv_tls *tls);
 /* Like recv(): bytes; 0 at the end of the stream; -EAGAIN; -EPROTO after a bad record (sv_tls_error(); an alert was sent if possible);
  * -errno of the socket. A datagram session gives the bytes of one record at most. */
 ssize_t sv_tls_receive(struct sv_tls *tls, void *data, size_t size);
-/* Something was read ahead: receive without waiting for the socket. */
+/* Something was read ahead, or the end or a failure is still to be told: receive without waiting for the socket. */
 bool sv_tls_has_input(const struct sv_tls *tls);
 /* The stream ended with close_notify (and not just with FIN). */
 bool sv_tls_was_closed_cleanly(const struct sv_tls *tls);
