@@ -115,8 +115,8 @@ bool sv_tls_was_closed_cleanly(const struct sv_tls *tls);
 
 /* Like sendmsg(): takes plain bytes and returns how many it took, which then are out of the caller's hands; -EAGAIN none; -errno. */
 ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count);
-/* Encrypted bytes wait for the socket. */
-bool sv_tls_has_output(const struct sv_tls *tls);
+/* Encrypted bytes that wait for the socket. */
+size_t sv_tls_pending(const struct sv_tls *tls);
 /* Writes them. 0 nothing is left, -EAGAIN, -errno. */
 int sv_tls_flush(struct sv_tls *tls);
 /* Queues the close_notify alert, once. Results as of flush. */
