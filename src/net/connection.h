@@ -9,7 +9,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "framing/framer.h"
 #include "net/output.h"
+#include "net/tls.h"
 #include "shm/session.h"
 
 /* Why a socket is not read at the moment; it is read when no bit is set. */
@@ -19,7 +21,8 @@ enum sv_read_block {
     SV_BLOCK_RING = 4,        /* the ring to its worker is full */
     SV_BLOCK_QUEUED = 8,      /* max_queued_bytes */
     SV_BLOCK_CLOSING = 16,
-    SV_BLOCK_QUIET = 32       /* the server shuts down */
+    SV_BLOCK_QUIET = 32,      /* the server shuts down */
+    SV_BLOCK_HANDSHAKE = 64   /* other TLS handshakes come first */
 };
 
 struct sv_link { /* element of a doubly linked list; a head points to itself when empty */
@@ -48,6 +51,15 @@ static inline void sv_list_remove(struct sv_link *link) {
     link->next = link->previous = NULL;
 }
 
+/* What is expected of the peer. Only an open connection is one for its users. */
+enum sv_stage { SV_STAGE_PROXY, SV_STAGE_HANDSHAKE, SV_STAGE_OPEN };
+
+struct sv_input { /* bytes that were read and are not passed on: a packet that is incomplete, or waits for room */
+    unsigned char *data; /* malloc'ed; NULL: nothing waits */
+    size_t begin, end, capacity;
+    struct sv_framer_state state; /* of the packet that begins at `begin` */
+};
+
 struct sv_reactor;
 
 struct sv_connection {
@@ -57,11 +69,17 @@ struct sv_connection {
     uint64_t id;
     uint16_t port; /* index */
     uint16_t read_blocks;   /* enum sv_read_block */
-    uint16_t is_above_high : 1, is_dead : 1, is_reset : 1, is_owed_close : 1, wants_low : 1, is_left_closing : 1;
+    uint16_t is_above_high : 1, is_dead : 1, is_reset : 1, is_owed_close : 1, wants_low : 1, is_left_closing : 1, has_said_goodbye : 1,
+        is_counted : 1, wants_write : 1;
                          /* owed: CLOSED was announced, not answered; wants_low: a send waits for the queue; left: whoever was
-                         closing it may have died meanwhile */
+                         closing it may have died meanwhile; goodbye: close_notify was sent, or is not to be; counted: as a handshake;
+                         wants_write: its handshake does */
+    uint8_t stage;          /* enum sv_stage */
+    uint8_t deadline;       /* enum sv_deadline_kind of the list it is in */
     uint32_t target;        /* worker that gets its events; UINT32_MAX: chosen per packet */
     uint64_t write_turn;    /* turn of the last immediate write */
+    struct sv_tls *tls;     /* NULL: plain */
+    struct sv_input input;
     struct sv_output output;
     int64_t counted_output; /* of output.allocated, in SV_COUNT_OUTPUT */
     uint32_t batch_first, batch_last; /* sends of this batch that still lie in a ring: indices + 1 */
@@ -71,7 +89,11 @@ struct sv_connection {
     int64_t heard_ns;       /* monotonic: last byte received (heartbeat) */
     struct sv_link all;     /* every connection of the reactor */
     struct sv_link dirty;   /* flushed at the end of the turn */
-    struct sv_link waiting; /* for space in the ring of its worker */
+    struct sv_link waiting; /* for space in the ring of its worker; before it is open: for its handshake's turn */
+    struct sv_link ready;   /* has input to pass on that no event of the socket will announce */
+    struct sv_link timed;   /* in a list of deadlines (deadline.c), until due_ns (monotonic) */
+    int64_t due_ns;
+    int64_t began_ns;       /* monotonic: when it was taken in */
     struct sv_link heard;   /* ordered by heard_ns, per port */
     struct sv_link active;  /* ordered by active_ns, per port */
 };

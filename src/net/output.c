@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define VECTORS 64
+#define FILE_PIECE 16384 /* read and encrypted at a time: a TLS record */
 #define FLUSH_MAX (1 << 20) /* per call: one fast client must not keep the others waiting */
 #define POOL_MAX 64         /* 1 MiB kept at most */
 #define SMALL_BLOCK 1024
@@ -159,18 +160,41 @@ static void consume(struct sv_output *output, struct sv_output_pool *pool, int64
     }
 }
 
-static ssize_t write_data(struct sv_output *output, int socket) {
+static ssize_t write_data(struct sv_output *output, int socket, struct sv_tls *tls) {
     struct iovec vectors[VECTORS];
     int count = 0;
     for (struct sv_output_part *part = output->first; part && part->kind != PART_FILE && count < VECTORS; part = part->next) {
         vectors[count].iov_base = part->data + part->begin;
         vectors[count++].iov_len = (size_t)(part->end - part->begin);
     }
+    if (tls) {
+        ssize_t sent = sv_tls_send(tls, vectors, count);
+        if (sent < 0) errno = (int)-sent;
+        return sent < 0 ? -1 : sent;
+    }
     struct msghdr message = {.msg_iov = vectors, .msg_iovlen = (size_t)count};
     return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-static ssize_t write_file(struct sv_output_part *part, int socket) {
+/* Through TLS: read and encrypted, piece by piece. */
+static ssize_t encrypt_file(struct sv_output_part *part, struct sv_tls *tls) {
+    unsigned char piece[FILE_PIECE];
+    int64_t left = part->end - part->begin;
+    if (sv_tls_pending(tls)) { /* it would take nothing: the disk need not be asked */
+        errno = EAGAIN;
+        return -1;
+    }
+    ssize_t got = pread(part->file, piece, (size_t)(left < FILE_PIECE ? left : FILE_PIECE), part->begin);
+    if (got == 0) errno = EIO;
+    if (got <= 0) return -1;
+    struct iovec vector = {.iov_base = piece, .iov_len = (size_t)got};
+    ssize_t sent = sv_tls_send(tls, &vector, 1);
+    if (sent < 0) errno = (int)-sent;
+    return sent < 0 ? -1 : sent;
+}
+
+static ssize_t write_file(struct sv_output_part *part, int socket, struct sv_tls *tls) {
+    if (tls) return encrypt_file(part, tls);
     off_t offset = part->begin;
     int64_t left = part->end - part->begin;
     ssize_t sent = sendfile(socket, part->file, &offset, (size_t)(left < FLUSH_MAX ? left : FLUSH_MAX));
@@ -181,11 +205,14 @@ static ssize_t write_file(struct sv_output_part *part, int socket) {
     return sent;
 }
 
-int sv_output_flush(struct sv_output *output, struct sv_output_pool *pool, int socket, int64_t *written) {
+int sv_output_flush(struct sv_output *output, struct sv_output_pool *pool, int socket, struct sv_tls *tls, int64_t *written) {
     int64_t total = 0;
+    int result = tls && sv_tls_pending(tls) ? sv_tls_flush(tls) : 0;
+    *written = 0;
+    if (result) return result == -EAGAIN ? SV_OUTPUT_BLOCKED : result;
     while (output->first && total < FLUSH_MAX) {
         struct sv_output_part *first = output->first;
-        ssize_t sent = first->kind == PART_FILE ? write_file(first, socket) : write_data(output, socket);
+        ssize_t sent = first->kind == PART_FILE ? write_file(first, socket, tls) : write_data(output, socket, tls);
         if (sent < 0) {
             *written = total;
             if (errno == EINTR) continue;
@@ -200,6 +227,7 @@ int sv_output_flush(struct sv_output *output, struct sv_output_pool *pool, int s
         }
     }
     *written = total;
+    if (tls && !output->first && sv_tls_pending(tls)) return SV_OUTPUT_BLOCKED;
     return output->first ? SV_OUTPUT_MORE : SV_OUTPUT_DRAINED;
 }
 

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "net/tls.h"
+
 #define SV_OUTPUT_BLOCK_BYTES 16384
 
 struct sv_output_part;
@@ -40,9 +42,11 @@ int sv_output_append_file(struct sv_output *output, int file, int64_t offset, in
 
 enum sv_output_result { SV_OUTPUT_DRAINED, SV_OUTPUT_BLOCKED, SV_OUTPUT_MORE };
 
-/* Writes to the socket until it takes no more, at most about 1 MiB (then MORE). *written counts bytes that left.
+/* Writes to the socket, through `tls` if that is not NULL, until it takes no more, at most about 1 MiB (then MORE). *written counts
+ * plain bytes that left; with TLS, DRAINED means that no encrypted ones wait either.
  * Returns an enum sv_output_result or -errno; a file that shrank is -EIO. */
-int sv_output_flush(struct sv_output *output, struct sv_output_pool *pool, int socket, int64_t *written);
+int sv_output_flush(struct sv_output *output, struct sv_output_pool *pool, int socket, struct sv_tls *tls,
+                    int64_t *written);
 /* The peer takes nothing for now: memory that the queue holds without need is given back. Ten thousand clients who never read must
  * cost what is queued for them, not a block each. */
 void sv_output_trim(struct sv_output *output, struct sv_output_pool *pool);

@@ -21,27 +21,39 @@ static unsigned char *base_reserve(void *context, struct sv_connection *connecti
     return rt->reactor.scratch;
 }
 
-static void base_commit(void *context, struct sv_connection *connection, uint32_t length, int64_t stamp_ns) {
+static bool base_may_deliver(void *context, struct sv_connection *connection) {
+    (void)context, (void)connection;
+    return true;
+}
+
+static void base_deliver(void *context, struct sv_connection *connection, const void *data, size_t length, int64_t stamp_ns,
+                         unsigned char **owned) {
+    (void)owned;
     struct sv_runtime *rt = context;
-    if (!length) return;
     sv_count(rt->counters, SV_COUNT_DISPATCHED, 1);
     struct sv_message message = {.type = SV_RECORD_RECEIVE,
                                  .id = connection->id,
                                  .value = rt->slot,
                                  .stamp_ns = stamp_ns,
-                                 .payload = rt->reactor.scratch,
+                                 .payload = data,
                                  .length = length};
     deliver(rt, &message);
 }
 
-static void base_notify(void *context, struct sv_connection *connection, uint16_t type, int32_t value) {
+static void base_commit(void *context, struct sv_connection *connection, uint32_t length, int64_t stamp_ns) {
+    struct sv_runtime *rt = context;
+    if (length) base_deliver(rt, connection, rt->reactor.scratch, length, stamp_ns, NULL);
+}
+
+static void base_notify(void *context, struct sv_connection *connection, uint16_t type, int32_t value, const void *payload,
+                        size_t length) {
     struct sv_runtime *rt = context;
     if (type == SV_RECORD_CONNECT) {
         connection->target = (uint32_t)rt->slot;
         atomic_store_explicit(&connection->session->worker, (uint32_t)rt->slot, memory_order_release);
-        if (!rt->ports[connection->port].has_connect_event) return;
+        if (!rt->ports[connection->port].has_connect_event && !length) return;
     }
-    struct sv_message message = {.type = type, .id = connection->id, .value = value};
+    struct sv_message message = {.type = type, .id = connection->id, .value = value, .payload = payload, .length = length};
     if (type == SV_RECORD_CONNECT)
         deliver(rt, &message);
     else
@@ -83,13 +95,20 @@ int sv_base_set_up(struct sv_runtime *rt) {
                                       .log = rt->log,
                                       .output_memory_limit = rt->config.output_memory_limit,
                                       .heartbeat_interval = rt->config.heartbeat_interval,
+                                      .shared_ports = rt->shared_ports,
+                                      .fill_framing = rt->hooks.framing,
+                                      .framing_context = rt->hooks.context,
                                       .home = {.context = rt,
                                                .reserve = base_reserve,
                                                .commit = base_commit,
+                                               .may_deliver = base_may_deliver,
+                                               .deliver = base_deliver,
                                                .notify = base_notify,
                                                .datagram = base_datagram,
                                                .gone = base_gone}};
-    int result = sv_reactor_init(&rt->reactor);
+    struct srvlua_status status;
+    int result = sv_reactor_init(&rt->reactor, &status);
+    if (result) sv_log_about(&rt->log, SRVLUA_LOG_ERROR, 0, -result, "the reactor cannot start: %s", status.message);
     if (result) return result;
     rt->has_reactor = true;
     sv_runtime_fill_acceptor(rt, base_accepted, rt);

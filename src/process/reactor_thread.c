@@ -138,7 +138,10 @@ static int set_up_reactor(struct sv_reactor_thread *thread) {
                                            .log = sv_log_view(rt->sink, "reactor", (int)thread->number),
                                            .output_memory_limit = rt->config.output_memory_limit,
                                            .max_queued_bytes = rt->config.max_queued_bytes,
-                                           .heartbeat_interval = rt->config.heartbeat_interval};
+                                           .heartbeat_interval = rt->config.heartbeat_interval,
+                                           .shared_ports = rt->shared_ports,
+                                           .fill_framing = rt->hooks.framing,
+                                           .framing_context = rt->hooks.context};
     thread->home = (struct sv_ring_home){.reactor = thread->reactor,
                                          .endpoint = thread->endpoint,
                                          .slots = rt->slots,
@@ -149,8 +152,12 @@ static int set_up_reactor(struct sv_reactor_thread *thread) {
                                          .is_sticky = rt->config.is_sticky,
                                          .is_sticky_in_flight = rt->config.is_sticky_in_flight};
     thread->reactor->home = sv_ring_home_table(&thread->home);
-    int result = sv_reactor_init(thread->reactor);
-    if (result) return result;
+    struct srvlua_status status;
+    int result = sv_reactor_init(thread->reactor, &status);
+    if (result) {
+        sv_log_about(&thread->reactor->log, SRVLUA_LOG_ERROR, 0, -result, "the reactor cannot start: %s", status.message);
+        return result;
+    }
     ev_timer_init(&thread->lookout, on_lookout, LOOKOUT_FIRST, 0.);
     thread->lookout.data = thread;
     return sv_ring_home_init(&thread->home);

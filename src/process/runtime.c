@@ -31,7 +31,7 @@ static int map_shared(struct sv_runtime *rt) {
     rt->name_count = config->max_coroutine < NAMES_MOST ? (uint32_t)config->max_coroutine : NAMES_MOST;
     uint32_t producers = 2 + reactors + 2 * rt->slot_count;
     size_t size = sv_jobs_bytes(producers, config->task_workers, config->rings.task_ring) + sv_task_queue_bytes(rt) +
-                  sv_cache_lines(sizeof(struct sv_shared)) + sv_cache_lines(rt->slot_count * sizeof(struct sv_slot)) +
+                  sv_cache_lines(sizeof(struct sv_shared)) + rt->port_count * sizeof(struct sv_port_shared) + sv_cache_lines(rt->slot_count * sizeof(struct sv_slot)) +
                   sv_cache_lines(rt->slot_count * 2 * sizeof(struct sv_stack_text)) +
                   sv_cache_lines((size_t)rt->slot_count * 2 * rt->name_count * sizeof *rt->names) +
                   sv_session_table_bytes(config->session_table_size) +
@@ -40,10 +40,11 @@ static int map_shared(struct sv_runtime *rt) {
     int result = sv_arena_map(&rt->arena, size);
     if (result) return result;
     rt->shared = sv_arena_alloc(&rt->arena, sizeof *rt->shared);
+    rt->shared_ports = sv_arena_alloc(&rt->arena, rt->port_count * sizeof *rt->shared_ports);
     rt->slots = sv_arena_alloc(&rt->arena, rt->slot_count * sizeof *rt->slots);
     rt->stacks = sv_arena_alloc(&rt->arena, rt->slot_count * 2 * sizeof *rt->stacks);
     rt->names = sv_arena_alloc(&rt->arena, (size_t)rt->slot_count * 2 * rt->name_count * sizeof *rt->names);
-    if (!rt->shared || !rt->slots || !rt->stacks || !rt->names) return -ENOMEM;
+    if (!rt->shared || !rt->shared_ports || !rt->slots || !rt->stacks || !rt->names) return -ENOMEM;
     result = sv_session_table_init(&rt->sessions, &rt->arena, config->session_table_size, config->start_session_id);
     if (result == 0 && counts_visitors(rt)) result = sv_visitors_init(&rt->sessions.visitors, &rt->arena, config->max_connection);
     if (result) return result;

@@ -86,6 +86,8 @@ struct sv_runtime_hooks {
     /* The same asked of the user's own function, NULL: there is none; see struct sv_ring_home. runs in: reactor threads. */
     int32_t (*ask)(void *context, uint32_t reactor, const struct sv_connection *connection, const struct sv_address *from,
                    uint16_t type, const void *data, size_t length);
+    /* What differs from reactor to reactor in a port's framing; NULL: nothing does. */
+    void (*framing)(void *context, uint32_t reactor, uint16_t port, struct sv_framer_rules *rules);
     /* A callback of a timer or deferred function failed. */
     void (*failed)(void *context);
     /* Runs what the user process with that number among them is for; returns its exit status. */
@@ -161,6 +163,7 @@ struct sv_runtime {
     struct sv_session_table sessions;
     struct sv_ipc ipc;
     struct sv_jobs jobs;
+    struct sv_port_shared *shared_ports; /* [port_count] */
     struct sv_slot *slots; /* [slot_count] */
     struct sv_stack_text *stacks; /* [slot_count × 2], by slot and parity */
     _Atomic uint64_t *names;      /* [slot_count × 2 × name_count]: sessions and tasks that began, suspended and have not ended */

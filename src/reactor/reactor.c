@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/errors.h"
 
 #define DATAGRAMS_PER_TURN 64
 #define DISCARD_MAX (1 << 20) /* unread input thrown away at the end, so that the peer gets our data and not a reset */
@@ -25,7 +26,7 @@ static const struct sv_port_rules *rules_of(const struct sv_connection *connecti
 
 /* ------------------------------------------------------------------------------------------------- life, pools */
 
-int sv_reactor_init(struct sv_reactor *reactor) {
+int sv_reactor_init(struct sv_reactor *reactor, struct srvlua_status *status) {
     sv_list_init(&reactor->all);
     sv_list_init(&reactor->dirty);
     sv_list_init(&reactor->dead);
@@ -42,7 +43,8 @@ int sv_reactor_init(struct sv_reactor *reactor) {
         if (reactor->by_slot != MAP_FAILED) munmap(reactor->by_slot, reactor->by_slot_bytes);
         free(reactor->scratch);
         free(reactor->port_states);
-        return -ENOMEM;
+        reactor->by_slot = NULL;
+        return sv_fail(status, SRVLUA_ERROR_MALLOC_FAIL, "out of memory");
     }
     for (uint16_t i = 0; i < reactor->port_count; i++) {
         sv_list_init(&reactor->port_states[i].heard);
@@ -51,7 +53,9 @@ int sv_reactor_init(struct sv_reactor *reactor) {
         reactor->port_states[i].datagrams.data = reactor;
     }
     sv_heartbeat_start(reactor);
-    return 0;
+    int result = sv_input_start(reactor, status);
+    if (result) sv_reactor_free(reactor);
+    return result;
 }
 
 static struct sv_connection *new_connection(struct sv_reactor *reactor) {
@@ -75,7 +79,7 @@ struct sv_connection *sv_reactor_find(const struct sv_reactor *reactor, uint64_t
 }
 
 /* Marks it as dead: the only door out. It is freed by reap() at the end of the turn. */
-static void kill_connection(struct sv_connection *connection) {
+void sv_reactor_kill(struct sv_connection *connection) {
     struct sv_reactor *reactor = connection->reactor;
     if (connection->is_dead) return;
     connection->is_dead = 1;
@@ -83,6 +87,7 @@ static void kill_connection(struct sv_connection *connection) {
     sv_list_remove(&connection->heard);
     sv_list_remove(&connection->active);
     sv_list_remove(&connection->dirty);
+    sv_input_forget(connection);
     reactor->home.gone(reactor->home.context, connection);
     sv_list_remove(&connection->all);
     sv_list_append(&reactor->dead, &connection->all);
@@ -90,10 +95,11 @@ static void kill_connection(struct sv_connection *connection) {
 
 static void count_output(struct sv_connection *connection) {
     struct sv_session *session = connection->session;
-    int64_t change = connection->output.allocated - connection->counted_output;
+    int64_t encrypted = connection->tls ? (int64_t)sv_tls_pending(connection->tls) : 0;
+    int64_t change = connection->output.allocated + encrypted - connection->counted_output;
     if (change) sv_count(connection->reactor->counters, SV_COUNT_OUTPUT, change);
-    connection->counted_output = connection->output.allocated;
-    atomic_store_explicit(&session->output_bytes, (uint64_t)connection->output.bytes, memory_order_release);
+    connection->counted_output += change;
+    atomic_store_explicit(&session->output_bytes, (uint64_t)(connection->output.bytes + encrypted), memory_order_release);
 }
 
 /* A socket that is closed with unread input resets the connection and may take our last bytes from the peer. */
@@ -111,6 +117,7 @@ static void reap(struct sv_reactor *reactor) {
         sv_list_remove(&connection->all);
         int fd = connection->io.fd;
         sv_output_clear(&connection->output, &reactor->pool);
+        sv_input_free(connection);
         count_output(connection);
         if (connection->is_reset) {
             struct linger now = {.l_onoff = 1, .l_linger = 0};
@@ -133,8 +140,9 @@ void sv_reactor_free(struct sv_reactor *reactor) {
     sv_heartbeat_stop(reactor);
     for (uint16_t i = 0; i < reactor->port_count; i++)
         if (reactor->port_states[i].is_watching) ev_io_stop(reactor->loop->ev, &reactor->port_states[i].datagrams);
-    while (!sv_list_is_empty(&reactor->all)) kill_connection(sv_container(reactor->all.next, struct sv_connection, all));
+    while (!sv_list_is_empty(&reactor->all)) sv_reactor_kill(sv_container(reactor->all.next, struct sv_connection, all));
     reap(reactor);
+    sv_input_stop(reactor);
     while (reactor->free_connections) {
         void *connection = reactor->free_connections;
         reactor->free_connections = *(void **)connection;
@@ -172,6 +180,10 @@ static void update_watch(struct sv_connection *connection, bool is_writing) {
     watch(connection, (connection->read_blocks ? 0 : EV_READ) | (is_writing ? EV_WRITE : 0));
 }
 
+void sv_reactor_watch(struct sv_connection *connection) {
+    update_watch(connection, connection->wants_write);
+}
+
 static bool is_waiting_to_write(const struct sv_connection *connection) {
     return ev_is_active(&connection->io) && (connection->io.events & EV_WRITE);
 }
@@ -180,31 +192,9 @@ void sv_reactor_set_block(struct sv_reactor *reactor, struct sv_connection *conn
     (void)reactor;
     uint16_t before = connection->read_blocks;
     connection->read_blocks = (uint16_t)(is_on ? before | block : before & ~block);
-    if (before != connection->read_blocks) update_watch(connection, is_waiting_to_write(connection));
-}
-
-static void begin_close(struct sv_connection *connection, enum sv_close_reason reason, int close_errno, int32_t value);
-
-static void read_socket(struct sv_connection *connection) {
-    struct sv_reactor *reactor = connection->reactor;
-    uint32_t size = SV_READ_MAX;
-    unsigned char *room = reactor->home.reserve(reactor->home.context, connection, &size);
-    if (!room) return;
-    ssize_t got;
-    do got = recv(connection->io.fd, room, size, 0);
-    while (got < 0 && errno == EINTR);
-    if (got > 0) {
-        int64_t stamp_ns = sv_wall_ns();
-        atomic_store_explicit(&connection->session->last_recv_ns, stamp_ns, memory_order_relaxed);
-        sv_count(reactor->counters, SV_COUNT_RECV_BYTES, got);
-        sv_heartbeat_heard(reactor, connection);
-        reactor->home.commit(reactor->home.context, connection, (uint32_t)got, stamp_ns);
-        return;
-    }
-    int error = got < 0 ? errno : 0;
-    reactor->home.commit(reactor->home.context, connection, 0, 0);
-    if (error == EAGAIN || error == EWOULDBLOCK) return;
-    begin_close(connection, SV_CLOSE_BY_CLIENT, error, reactor->number);
+    if (before == connection->read_blocks) return;
+    update_watch(connection, is_waiting_to_write(connection));
+    if (!is_on) sv_input_resume(connection);
 }
 
 static void on_datagram(struct ev_loop *ev, ev_io *watcher, int events) {
@@ -245,6 +235,22 @@ static void discard_output(struct sv_connection *connection) {
     count_output(connection);
 }
 
+static bool is_drained(const struct sv_connection *connection) {
+    return sv_output_is_empty(&connection->output) && !(connection->tls && sv_tls_pending(connection->tls));
+}
+
+/* All is with the kernel: a TLS stream says that this was its end, and then the socket is closed. */
+static void end_drained(struct sv_connection *connection) {
+    if (connection->tls && !connection->has_said_goodbye && !connection->is_reset) {
+        connection->has_said_goodbye = 1;
+        if (sv_tls_shut(connection->tls) == -EAGAIN) {
+            update_watch(connection, true);
+            return;
+        }
+    }
+    sv_reactor_kill(connection);
+}
+
 /* The close callback ran, or there is none: what was accepted goes out, then the socket is closed. */
 static void answer_close(struct sv_connection *connection) {
     enum sv_session_state state = sv_session_get_state(connection->session);
@@ -252,20 +258,27 @@ static void answer_close(struct sv_connection *connection) {
     if (state == SV_SESSION_FLUSHING) return;
     sv_session_set_state(connection->session, SV_SESSION_FLUSHING);
     sv_reactor_set_block(connection->reactor, connection, SV_BLOCK_CLOSING, true);
-    if (sv_output_is_empty(&connection->output))
-        kill_connection(connection);
+    if (is_drained(connection))
+        end_drained(connection);
     else if (!is_waiting_to_write(connection) && !sv_link_is_in(&connection->dirty))
         sv_list_append(&connection->reactor->dirty, &connection->dirty);
 }
 
-static void begin_close(struct sv_connection *connection, enum sv_close_reason reason, int close_errno, int32_t value) {
+void sv_reactor_begin_close(struct sv_connection *connection, enum sv_close_reason reason, int close_errno, int32_t value) {
     struct sv_reactor *reactor = connection->reactor;
     struct sv_session *session = connection->session;
     if (connection->is_dead) return;
+    if (connection->stage != SV_STAGE_OPEN) {
+        sv_input_give_up(connection, NULL);
+        return;
+    }
     bool is_broken = close_errno != 0 || reason == SV_CLOSE_OTHER;
-    if (is_broken) discard_output(connection);
+    if (is_broken) {
+        discard_output(connection);
+        connection->has_said_goodbye = 1;
+    }
     if (sv_session_get_state(session) == SV_SESSION_FLUSHING) { /* the peer left while its last bytes were waiting */
-        if (is_broken) kill_connection(connection);
+        if (is_broken) sv_reactor_kill(connection);
         return;
     }
     if (sv_session_get_state(session) == SV_SESSION_CLOSING) return;
@@ -278,12 +291,12 @@ static void begin_close(struct sv_connection *connection, enum sv_close_reason r
         return;
     }
     connection->is_owed_close = 1;
-    reactor->home.notify(reactor->home.context, connection, SV_RECORD_CLOSED, value);
+    reactor->home.notify(reactor->home.context, connection, SV_RECORD_CLOSED, value, NULL, 0);
 }
 
 void sv_reactor_abandon(struct sv_reactor *reactor, struct sv_connection *connection, int close_errno, int32_t value) {
     (void)reactor;
-    begin_close(connection, SV_CLOSE_OTHER, close_errno, value);
+    sv_reactor_begin_close(connection, SV_CLOSE_OTHER, close_errno, value);
 }
 
 /* ------------------------------------------------------------------------------------------------------ writing */
@@ -300,31 +313,37 @@ static bool is_over_memory_limit(struct sv_reactor *reactor) {
 static void check_watermarks(struct sv_connection *connection) {
     const struct sv_port_rules *rules = rules_of(connection);
     struct sv_reactor *reactor = connection->reactor;
+    int64_t queued = connection->output.bytes + (connection->tls ? (int64_t)sv_tls_pending(connection->tls) : 0);
     if (sv_session_get_state(connection->session) != SV_SESSION_OPEN) return;
-    if (connection->wants_low && connection->output.bytes <= rules->low_watermark) {
+    if (connection->wants_low && queued <= rules->low_watermark) {
         connection->wants_low = 0;
-        reactor->home.notify(reactor->home.context, connection, SV_RECORD_OUTPUT_LOW, reactor->number);
+        reactor->home.notify(reactor->home.context, connection, SV_RECORD_OUTPUT_LOW, reactor->number, NULL, 0);
     }
     if (!rules->high_watermark) return;
-    if (!connection->is_above_high && connection->output.bytes >= rules->high_watermark) {
+    if (!connection->is_above_high && queued >= rules->high_watermark) {
         connection->is_above_high = 1;
-        if (rules->has_buffer_full) reactor->home.notify(reactor->home.context, connection, SV_RECORD_BUFFER_FULL, reactor->number);
-    } else if (connection->is_above_high && connection->output.bytes <= rules->low_watermark) {
+        if (rules->has_buffer_full) reactor->home.notify(reactor->home.context, connection, SV_RECORD_BUFFER_FULL, reactor->number, NULL, 0);
+    } else if (connection->is_above_high && queued <= rules->low_watermark) {
         connection->is_above_high = 0;
         if (rules->has_buffer_empty)
-            reactor->home.notify(reactor->home.context, connection, SV_RECORD_BUFFER_EMPTY, reactor->number);
+            reactor->home.notify(reactor->home.context, connection, SV_RECORD_BUFFER_EMPTY, reactor->number, NULL, 0);
     }
 }
 
 static void fail_write(struct sv_connection *connection, int error) {
-    begin_close(connection, error == EIO ? SV_CLOSE_OTHER : SV_CLOSE_BY_CLIENT, error, connection->reactor->number);
+    sv_reactor_begin_close(connection, error == EIO ? SV_CLOSE_OTHER : SV_CLOSE_BY_CLIENT, error, connection->reactor->number);
+}
+
+/* The TLS layer that sends go through; NULL: straight to the socket. */
+static struct sv_tls *encrypting(const struct sv_connection *connection) {
+    return connection->tls && !sv_tls_is_in_kernel(connection->tls) ? connection->tls : NULL;
 }
 
 /* Writes what the socket takes; watches for room if something is left. */
-static void flush(struct sv_connection *connection) {
+void sv_reactor_flush(struct sv_connection *connection) {
     struct sv_reactor *reactor = connection->reactor;
     int64_t written = 0;
-    int result = sv_output_flush(&connection->output, &reactor->pool, connection->io.fd, &written);
+    int result = sv_output_flush(&connection->output, &reactor->pool, connection->io.fd, encrypting(connection), &written);
     if (written > 0) {
         atomic_store_explicit(&connection->session->last_send_ns, sv_wall_ns(), memory_order_relaxed);
         sv_heartbeat_sent(reactor, connection);
@@ -340,7 +359,7 @@ static void flush(struct sv_connection *connection) {
     }
     update_watch(connection, result != SV_OUTPUT_DRAINED);
     if (result == SV_OUTPUT_DRAINED && sv_session_get_state(connection->session) == SV_SESSION_FLUSHING) {
-        kill_connection(connection);
+        end_drained(connection);
         return;
     }
     check_watermarks(connection);
@@ -381,11 +400,22 @@ static void queue(struct sv_connection *connection, const void *data, size_t len
     sv_reactor_abandon(reactor, connection, ENOBUFS, reactor->number);
 }
 
-/* One piece is the common case, and send() is cheaper than sendmsg() (measured: 4 % of an echo). */
-static ssize_t send_vectors(int socket, struct iovec *vectors, size_t count) {
-    if (count == 1) return send(socket, vectors[0].iov_base, vectors[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+/* Bytes that went, or -errno. One piece is the common case, and send() is cheaper than sendmsg() (measured: 4 % of an echo). */
+static ssize_t send_vectors(struct sv_connection *connection, struct iovec *vectors, size_t count) {
+    struct sv_tls *tls = encrypting(connection);
+    ssize_t sent;
+    if (tls) {
+        sent = sv_tls_send(tls, vectors, (int)count);
+        count_output(connection);
+        if (sv_tls_pending(tls)) update_watch(connection, true);
+        return sent;
+    }
     struct msghdr message = {.msg_iov = vectors, .msg_iovlen = count};
-    return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    do
+        sent = count == 1 ? send(connection->io.fd, vectors[0].iov_base, vectors[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
+                          : sendmsg(connection->io.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (sent < 0 && errno == EINTR);
+    return sent < 0 ? -errno : sent;
 }
 
 /* Writes the sends of a connection that still lie in rings, all at once; the rest is copied. */
@@ -405,10 +435,9 @@ static void flush_batch(struct sv_connection *connection) {
         }
         ssize_t sent = 0;
         if (sv_output_is_empty(&connection->output)) {
-            do sent = send_vectors(connection->io.fd, vectors, count);
-            while (sent < 0 && errno == EINTR);
-            if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
-                fail_write(connection, errno);
+            sent = send_vectors(connection, vectors, count);
+            if (sent < 0 && sent != -EAGAIN && sent != -EWOULDBLOCK) {
+                fail_write(connection, (int)-sent);
                 return;
             }
             if (sent > 0) {
@@ -445,7 +474,7 @@ static void flush_dirty(struct sv_reactor *reactor) {
         if (connection->batch_first)
             flush_batch(connection);
         else
-            flush(connection);
+            sv_reactor_flush(connection);
     }
 }
 
@@ -498,11 +527,10 @@ void sv_reactor_send(struct sv_reactor *reactor, struct sv_connection *connectio
     size_t sent = 0;
     if (sv_output_is_empty(&connection->output) && (connection->write_turn != reactor->loop->turns || owned)) {
         connection->write_turn = reactor->loop->turns;
-        ssize_t result;
-        do result = send(connection->io.fd, data, length, MSG_NOSIGNAL | MSG_DONTWAIT);
-        while (result < 0 && errno == EINTR);
-        if (result < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
-            fail_write(connection, errno);
+        struct iovec vector = {.iov_base = (void *)(uintptr_t)data, .iov_len = length};
+        ssize_t result = send_vectors(connection, &vector, 1);
+        if (result < 0 && result != -EAGAIN && result != -EWOULDBLOCK) {
+            fail_write(connection, (int)-result);
             return;
         }
         if (result > 0) {
@@ -547,12 +575,16 @@ void sv_reactor_send_file(struct sv_reactor *reactor, struct sv_connection *conn
 void sv_reactor_close(struct sv_reactor *reactor, struct sv_connection *connection, int order) {
     settle_batch(connection);
     if (connection->is_dead) return;
+    if (connection->stage != SV_STAGE_OPEN) {
+        sv_reactor_kill(connection);
+        return;
+    }
     struct sv_session *session = connection->session;
     if (order & SV_CLOSE_RESET) {
         discard_output(connection);
         connection->is_reset = 1;
         if (sv_session_get_state(session) == SV_SESSION_FLUSHING) {
-            kill_connection(connection);
+            sv_reactor_kill(connection);
             return;
         }
     }
@@ -562,28 +594,33 @@ void sv_reactor_close(struct sv_reactor *reactor, struct sv_connection *connecti
     } else if (order & SV_CLOSE_ANSWER) {
         answer_close(connection);
     } else {
-        begin_close(connection, SV_CLOSE_BY_SERVER, 0, -1);
+        sv_reactor_begin_close(connection, SV_CLOSE_BY_SERVER, 0, -1);
     }
     (void)reactor;
 }
 
 void sv_reactor_dismiss(struct sv_reactor *reactor, struct sv_connection *connection) {
     settle_batch(connection);
-    begin_close(connection, SV_CLOSE_BY_SERVER, 0, reactor->number);
+    sv_reactor_begin_close(connection, SV_CLOSE_BY_SERVER, 0, reactor->number);
 }
 
 static void on_socket(struct ev_loop *ev, ev_io *watcher, int events) {
     (void)ev;
     struct sv_connection *connection = sv_container(watcher, struct sv_connection, io);
-    if (events & EV_WRITE && !connection->is_dead) flush(connection);
-    if (events & EV_READ && !connection->is_dead && !connection->read_blocks) read_socket(connection);
+    if (events & EV_WRITE && !connection->is_dead) {
+        if (connection->stage == SV_STAGE_OPEN)
+            sv_reactor_flush(connection);
+        else
+            sv_input_writable(connection);
+    }
+    if (events & EV_READ && !connection->is_dead && !connection->read_blocks) sv_input_readable(connection);
 }
 
 int sv_reactor_flush_blocking(struct sv_reactor *reactor, struct sv_connection *connection, const void *data, size_t length) {
     if (sv_output_append(&connection->output, &reactor->pool, data, length)) return -ENOMEM;
     for (;;) {
         int64_t written = 0;
-        int result = sv_output_flush(&connection->output, &reactor->pool, connection->io.fd, &written);
+        int result = sv_output_flush(&connection->output, &reactor->pool, connection->io.fd, encrypting(connection), &written);
         count_output(connection);
         if (result < 0) {
             fail_write(connection, -result);
@@ -629,14 +666,7 @@ void sv_reactor_adopt(struct sv_reactor *reactor, struct sv_session *session) {
     const struct sv_port_rules *rules = rules_of(connection);
     if (sv_socket_apply_connection(session->os_fd, rules->type, &rules->options, &failed) && failed && errno != EINVAL)
         sv_log_write(&reactor->log, SRVLUA_LOG_WARNING, "%s could not be set on a connection of port %d", failed, rules->number);
-    if (rules->is_delayed) {
-        connection->read_blocks = SV_BLOCK_UNCONFIRMED;
-    } else {
-        sv_session_change_flags(session, connection->id, SV_SESSION_CONFIRMED, 0);
-    }
-    sv_session_set_state(session, SV_SESSION_OPEN);
-    update_watch(connection, false);
-    reactor->home.notify(reactor->home.context, connection, SV_RECORD_CONNECT, reactor->number);
+    sv_input_open(connection);
 }
 
 static void send_file_order(struct sv_reactor *reactor, struct sv_connection *connection, const struct sv_message *message) {
@@ -667,6 +697,7 @@ bool sv_reactor_order(struct sv_reactor *reactor, const struct sv_message *messa
         return true;
     }
     struct sv_connection *connection = sv_reactor_find(reactor, message->id);
+    if (connection && connection->stage != SV_STAGE_OPEN) connection = NULL; /* nobody knows it yet: an order for its slot's former owner */
     switch (message->type) {
         case SV_RECORD_SEND:
             if (!connection || !takes_output(connection) || !message->length) return true;
@@ -705,8 +736,12 @@ void sv_reactor_quiet(struct sv_reactor *reactor) {
     sv_heartbeat_stop(reactor);
     for (uint16_t i = 0; i < reactor->port_count; i++)
         if (reactor->port_states[i].is_watching) ev_io_stop(reactor->loop->ev, &reactor->port_states[i].datagrams);
-    for (struct sv_link *link = reactor->all.next; link != &reactor->all; link = link->next)
-        sv_reactor_set_block(reactor, sv_container(link, struct sv_connection, all), SV_BLOCK_QUIET, true);
+    for (struct sv_link *link = reactor->all.next, *next; link != &reactor->all; link = next) {
+        next = link->next;
+        struct sv_connection *connection = sv_container(link, struct sv_connection, all);
+        sv_reactor_set_block(reactor, connection, SV_BLOCK_QUIET, true);
+        sv_input_flush(connection);
+    }
 }
 
 bool sv_reactor_close_all(struct sv_reactor *reactor) {
@@ -715,6 +750,10 @@ bool sv_reactor_close_all(struct sv_reactor *reactor) {
         struct sv_connection *connection = sv_container(link, struct sv_connection, all);
         enum sv_session_state state = sv_session_get_state(connection->session);
         if (state == SV_SESSION_FLUSHING) continue;
+        if (connection->stage != SV_STAGE_OPEN) {
+            sv_reactor_kill(connection);
+            continue;
+        }
         if (state == SV_SESSION_OPEN) atomic_store(&connection->session->close_reason, SV_CLOSE_OTHER);
         answer_close(connection);
     }

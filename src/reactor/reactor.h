@@ -34,12 +34,26 @@ struct sv_port_rules {
     bool has_close_events;  /* CLOSED is announced and answered before the socket is closed */
     bool has_connect_event, has_buffer_full, has_buffer_empty;
     bool is_delayed;        /* enable_delay_receive */
+
+    struct sv_framer_rules framing; /* of stream ports */
+    int64_t package_timeout_ns;     /* 0: off; so are the two below */
+
     bool has_proxy;         /* open_proxy_protocol */
     const struct sv_networks *trusted; /* that may send its header */
     int64_t proxy_timeout_ns;          /* 0: no limit */
     int64_t visitor_limit;             /* connections of an address at a time; 0: no limit */
     double visitor_rate;               /* new ones of an address per second; 0: no limit */
     const struct sv_networks *visitor_exempt; /* that these two do not bind */
+
+    const struct sv_tls_rules *tls; /* NULL: plain */
+    const struct sv_tls_bytes *certificates;
+    struct sv_tls_shared *tls_shared;
+    int64_t handshake_timeout_ns;
+    int64_t handshake_limit; /* unfinished handshakes per reactor; 0: none */
+};
+
+struct sv_port_shared { /* of one port, by all reactors and workers; in shared memory */
+    _Alignas(SV_CACHE_LINE) _Atomic uint64_t violations; /* second << 32 | how many were found in it */
 };
 
 struct sv_reactor_home { /* where events go */
@@ -48,8 +62,13 @@ struct sv_reactor_home { /* where events go */
     unsigned char *(*reserve)(void *context, struct sv_connection *connection, uint32_t *size);
     /* `length` bytes (0: nothing came) are in the room that was reserved. */
     void (*commit)(void *context, struct sv_connection *connection, uint32_t length, int64_t stamp_ns);
-    /* SV_RECORD_CONNECT, _CLOSED, _BUFFER_FULL, _BUFFER_EMPTY; never lost. */
-    void (*notify)(void *context, struct sv_connection *connection, uint16_t type, int32_t value);
+    /* Whether a packet of the connection can be passed on now; false: the home has set SV_BLOCK_RING or _QUEUED. */
+    bool (*may_deliver)(void *context, struct sv_connection *connection);
+    /* A packet; never lost. *owned, if there is one: the malloc'ed buffer that begins with it; set to NULL if the home keeps it. */
+    void (*deliver)(void *context, struct sv_connection *connection, const void *data, size_t length, int64_t stamp_ns,
+                    unsigned char **owned);
+    /* SV_RECORD_CONNECT (payload: struct sv_tls_info and PEM, or nothing), _CLOSED, _BUFFER_FULL, _BUFFER_EMPTY; never lost. */
+    void (*notify)(void *context, struct sv_connection *connection, uint16_t type, int32_t value, const void *payload, size_t length);
     /* A datagram; false: the worker has no room, stop reading that socket until sv_reactor_resume_datagrams(). */
     bool (*datagram)(void *context, const struct sv_port_rules *port, const struct sv_address *from, const void *data,
                      size_t length, int64_t stamp_ns);
@@ -65,8 +84,17 @@ struct sv_batch_entry { /* a send that still lies in a ring */
 
 #define SV_BATCH_ENTRIES 512
 
+/* What an unfinished connection, or packet, has a time limit for. */
+enum sv_deadline_kind { SV_DEADLINE_PROXY, SV_DEADLINE_HANDSHAKE, SV_DEADLINE_PACKET, SV_DEADLINES };
+
 struct sv_port_state { /* per reactor and port */
     struct sv_link heard, active;
+    struct sv_link deadlines[SV_DEADLINES]; /* ordered by due_ns */
+    struct sv_framer_rules framing; /* the port's, with this reactor's context */
+    struct sv_tls_port *tls;
+    int64_t handshakes; /* unfinished, and not waiting for their turn */
+    struct sv_link waiting_handshakes;
+    uint64_t swallowed; /* violations that were not logged */
     ev_io datagrams; /* data: the reactor; used for datagram ports it serves */
     bool is_watching;
 };
@@ -84,25 +112,34 @@ struct sv_reactor {
     int64_t output_memory_limit;
     int64_t max_queued_bytes;
     double heartbeat_interval; /* seconds; 0: off */
+    struct sv_port_shared *shared_ports; /* [port_count] */
+    /* Fills in what differs from reactor to reactor (length_context); NULL: nothing does. */
+    void (*fill_framing)(void *context, uint32_t reactor, uint16_t port, struct sv_framer_rules *rules);
+    void *framing_context;
 
     struct sv_connection **by_slot; /* [sessions->mask + 1], mapped, touched as used */
     size_t by_slot_bytes;
     struct sv_port_state *port_states;
-    struct sv_link all, dirty, dead;
+    struct sv_link all, dirty, dead, ready;
     size_t connection_count;
     void *free_connections; /* pooled */
     struct sv_output_pool pool;
     struct sv_batch_entry batch[SV_BATCH_ENTRIES];
     uint32_t batch_count;
     unsigned char *scratch; /* SV_READ_MAX + 64 bytes */
-    ev_timer heartbeat, idle;
+    ev_timer heartbeat, idle, deadline, violation_report;
+    struct sv_tls_scratch *tls_scratch; /* NULL: no port has TLS */
+    int64_t next_deadline_ns;
+    bool is_pump_due; /* run_ready() is deferred */
+    uint64_t handshake_turn; /* turn of the loop in which handshakes took handshake_ns */
+    int64_t handshake_ns;
     bool is_quiet; /* reads nothing any more */
     struct sv_log_limit memory_warning, damage_warning;
     uint16_t port_cursor;
 };
 
-/* All members up to heartbeat_interval are set by the caller. 0 or -errno. */
-int sv_reactor_init(struct sv_reactor *reactor);
+/* All members up to framing_context are set by the caller. 0 or -errno, with *status. */
+int sv_reactor_init(struct sv_reactor *reactor, struct srvlua_status *status);
 /* Closes what is left without events. */
 void sv_reactor_free(struct sv_reactor *reactor);
 /* In a forked child: closes the copies of the clients' sockets, so that they end when the owner closes them; nothing else changes. */
@@ -144,6 +181,33 @@ int sv_reactor_flush_blocking(struct sv_reactor *reactor, struct sv_connection *
 void sv_reactor_quiet(struct sv_reactor *reactor);
 /* Closes all connections after their output is flushed, without events. True when none is left. */
 bool sv_reactor_close_all(struct sv_reactor *reactor);
+
+/* input.c: from a socket to whole packets. */
+void sv_input_open(struct sv_connection *connection);     /* to be called once it was adopted */
+void sv_input_readable(struct sv_connection *connection); /* the socket has something */
+void sv_input_writable(struct sv_connection *connection); /* it has room, and the connection is not open yet */
+void sv_input_resume(struct sv_connection *connection);   /* it may be read again */
+void sv_input_flush(struct sv_connection *connection);    /* passes whole packets on, whether there is room or not: the last act */
+void sv_input_forget(struct sv_connection *connection);   /* it is dead */
+void sv_input_free(struct sv_connection *connection);     /* it is reaped */
+/* The time limit of an unfinished thing has come. */
+void sv_input_overdue(struct sv_connection *connection, int64_t now_ns);
+/* A connection that is no one's yet ends: neither connect nor close event, abort_count + 1. reason NULL: silently. */
+void sv_input_give_up(struct sv_connection *connection, const char *reason);
+int sv_input_start(struct sv_reactor *reactor, struct srvlua_status *status);
+void sv_input_stop(struct sv_reactor *reactor);
+
+/* deadline.c: at most one time limit per connection. */
+void sv_deadline_start(struct sv_reactor *reactor);
+void sv_deadline_stop(struct sv_reactor *reactor);
+void sv_deadline_set(struct sv_connection *connection, enum sv_deadline_kind kind, int64_t due_ns);
+void sv_deadline_clear(struct sv_connection *connection);
+
+/* reactor.c, for input.c */
+void sv_reactor_watch(struct sv_connection *connection);
+void sv_reactor_begin_close(struct sv_connection *connection, enum sv_close_reason reason, int close_errno, int32_t value);
+void sv_reactor_kill(struct sv_connection *connection);
+void sv_reactor_flush(struct sv_connection *connection);
 
 /* heartbeat.c: starts the idle checks; keeps the lists. */
 void sv_heartbeat_start(struct sv_reactor *reactor);

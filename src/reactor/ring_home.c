@@ -16,7 +16,8 @@ struct sv_overflow { /* a record that found no room */
     int32_t value;
     int64_t stamp_ns;
     size_t length, at; /* payload, and how much of it is in the ring already */
-    unsigned char payload[];
+    const unsigned char *payload;
+    unsigned char *owned; /* that buffer, if it was handed over; else the payload lies behind this */
 };
 
 /* ------------------------------------------------------------------------------------------- writing to a target */
@@ -59,24 +60,35 @@ static bool write_chunks(struct sv_ring_home *home, struct sv_ring_target *targe
     return true;
 }
 
+static void free_overflow(struct sv_overflow *overflow) {
+    free(overflow->owned);
+    free(overflow);
+}
+
 static bool is_stuck(const struct sv_ring_target *target) {
     return target->first || target->successor || !sv_list_is_empty(&target->waiting);
 }
 
-/* A record for a worker, never lost. False if it had to be put aside. */
+/* A record for a worker, never lost. False if it had to be put aside. *owned, if there is one, is the buffer of the payload. */
 static bool put(struct sv_ring_home *home, struct sv_ring_target *target, uint16_t type, uint64_t id, int32_t value,
-                int64_t stamp_ns, const void *payload, size_t length) {
+                int64_t stamp_ns, const void *payload, size_t length, unsigned char **owned) {
     size_t at = 0;
     target->in_flight++;
     if (!target->first && !target->successor && write_chunks(home, target, type, id, value, stamp_ns, payload, length, &at)) return true;
-    struct sv_overflow *later = malloc(sizeof *later + length);
+    struct sv_overflow *later = malloc(sizeof *later + (owned ? 0 : length));
     if (!later) {
         sv_log_about(&home->reactor->log, SRVLUA_LOG_ERROR, (int64_t)id, ENOMEM, "out of memory: an event of session %llu is lost",
                      (unsigned long long)id);
         return false;
     }
     *later = (struct sv_overflow){.type = type, .id = id, .value = value, .stamp_ns = stamp_ns, .length = length, .at = at};
-    if (length) memcpy(later->payload, payload, length);
+    later->payload = (unsigned char *)(later + 1);
+    if (owned) {
+        later->payload = later->owned = *owned;
+        *owned = NULL;
+    } else if (length) {
+        memcpy(later + 1, payload, length);
+    }
     if (!is_stuck(target)) home->stuck++;
     if (target->last)
         target->last->next = later;
@@ -158,14 +170,17 @@ static bool has_too_much_queued(struct sv_ring_home *home, const struct sv_conne
     return connection->undelivered >= limit;
 }
 
+static bool wait_for_queue(struct sv_ring_home *home, struct sv_connection *connection) {
+    if (!has_too_much_queued(home, connection)) return false;
+    sv_reactor_set_block(home->reactor, connection, SV_BLOCK_QUEUED, true);
+    if (!sv_link_is_in(&connection->waiting)) sv_list_append(&home->queued, &connection->waiting);
+    return true;
+}
+
 static unsigned char *reserve(void *context, struct sv_connection *connection, uint32_t *size) {
     struct sv_ring_home *home = context;
     struct sv_reactor *reactor = home->reactor;
-    if (has_too_much_queued(home, connection)) {
-        sv_reactor_set_block(reactor, connection, SV_BLOCK_QUEUED, true);
-        if (!sv_link_is_in(&connection->waiting)) sv_list_append(&home->queued, &connection->waiting);
-        return NULL;
-    }
+    if (wait_for_queue(home, connection)) return NULL;
     if (home->ask) return reactor->scratch; /* SV_READ_MAX bytes, which is what *size says */
     uint32_t number = target_of(home, connection, SV_RECORD_RECEIVE);
     struct sv_ring_target *target = &home->targets[number];
@@ -190,22 +205,36 @@ static void account(struct sv_ring_home *home, struct sv_connection *connection,
     sv_count(home->reactor->counters, SV_COUNT_DISPATCHED, 1);
 }
 
-/* The data lies in the scratch space. What finds no room in its ring is put aside, and no more is read of this connection then. */
-static void commit_asked(struct sv_ring_home *home, struct sv_connection *connection, uint32_t length, int64_t stamp_ns) {
+/* What finds no room in its ring is put aside, and no more is passed on of this connection then. */
+static void deliver(void *context, struct sv_connection *connection, const void *data, size_t length, int64_t stamp_ns,
+                    unsigned char **owned) {
+    struct sv_ring_home *home = context;
     struct sv_reactor *reactor = home->reactor;
     uint32_t number;
-    if (!find_worker(home, connection, SV_RECORD_RECEIVE, reactor->scratch, length, &number)) return;
-    account(home, connection, number, length);
+    if (!find_worker(home, connection, SV_RECORD_RECEIVE, data, length, &number)) return;
+    account(home, connection, number, (uint32_t)length);
     struct sv_ring_target *target = &home->targets[number];
-    if (!put(home, target, SV_RECORD_RECEIVE, connection->id, reactor->number, stamp_ns, reactor->scratch, length))
+    if (!put(home, target, SV_RECORD_RECEIVE, connection->id, reactor->number, stamp_ns, data, length, owned))
         wait_for_room(home, target, connection);
+}
+
+/* A connection whose worker changes from packet to packet cannot wait for one of them: what finds no room waits in its stead. */
+static bool may_deliver(void *context, struct sv_connection *connection) {
+    struct sv_ring_home *home = context;
+    if (wait_for_queue(home, connection)) return false;
+    if (home->ask || connection->target == UINT32_MAX) return true;
+    struct sv_ring_target *target = &home->targets[connection->target];
+    if (!target->first && !target->successor) return true;
+    sv_kick(home->endpoint, target->endpoint);
+    wait_for_room(home, target, connection);
+    return false;
 }
 
 static void commit(void *context, struct sv_connection *connection, uint32_t length, int64_t stamp_ns) {
     struct sv_ring_home *home = context;
     if (!length) return; /* what was reserved but not published is simply not there */
     if (home->ask) {
-        commit_asked(home, connection, length, stamp_ns);
+        deliver(home, connection, home->reactor->scratch, length, stamp_ns, NULL);
         return;
     }
     struct sv_ring_target *target = &home->targets[home->record_target];
@@ -216,17 +245,17 @@ static void commit(void *context, struct sv_connection *connection, uint32_t len
     sv_send_filled(home->endpoint, target->endpoint, home->record);
 }
 
-static void notify(void *context, struct sv_connection *connection, uint16_t type, int32_t value) {
+static void notify(void *context, struct sv_connection *connection, uint16_t type, int32_t value, const void *payload, size_t length) {
     struct sv_ring_home *home = context;
     const struct sv_port_rules *rules = &home->reactor->ports[connection->port];
     uint32_t number;
     if (type == SV_RECORD_CONNECT) {
         if (home->is_sticky) set_target(connection, target_of(home, connection, type));
-        if (!rules->has_connect_event) return;
+        if (!rules->has_connect_event && !length) return;
     }
     if (!find_worker(home, connection, type, NULL, 0, &number)) return;
     keep_target(home, connection, number);
-    put(home, &home->targets[number], type, connection->id, value, 0, NULL, 0);
+    put(home, &home->targets[number], type, connection->id, value, 0, payload, length, NULL);
 }
 
 static bool datagram(void *context, const struct sv_port_rules *port, const struct sv_address *from, const void *data,
@@ -240,7 +269,7 @@ static bool datagram(void *context, const struct sv_port_rules *port, const stru
     unsigned char payload[SV_PACKET_MAX];
     size_t written = sv_packet_write(payload, port, from, data, length);
     sv_count(home->reactor->counters, SV_COUNT_DISPATCHED, 1);
-    if (put(home, target, SV_RECORD_PACKET, 0, port->index, stamp_ns, payload, written)) return true;
+    if (put(home, target, SV_RECORD_PACKET, 0, port->index, stamp_ns, payload, written, NULL)) return true;
     home->are_datagrams_stopped = true;
     return false;
 }
@@ -252,7 +281,7 @@ static void gone(void *context, struct sv_connection *connection) {
 
 struct sv_reactor_home sv_ring_home_table(struct sv_ring_home *home) {
     return (struct sv_reactor_home){
-        .context = home, .reserve = reserve, .commit = commit, .notify = notify, .datagram = datagram, .gone = gone};
+        .context = home, .reserve = reserve, .commit = commit, .may_deliver = may_deliver, .deliver = deliver, .notify = notify, .datagram = datagram, .gone = gone};
 }
 
 /* --------------------------------------------------------------------------------------------- room, replacement */
@@ -288,7 +317,7 @@ void sv_ring_home_free(struct sv_ring_home *home) {
     for (uint32_t i = 0; home->targets && i < home->worker_count; i++) {
         while (home->targets[i].first) {
             struct sv_overflow *next = home->targets[i].first->next;
-            free(home->targets[i].first);
+            free_overflow(home->targets[i].first);
             home->targets[i].first = next;
         }
     }
@@ -318,7 +347,7 @@ static void flush_overflow(struct sv_ring_home *home, struct sv_ring_target *tar
             return;
         target->first = next->next;
         if (!target->first) target->last = NULL;
-        free(next);
+        free_overflow(next);
     }
 }
 
@@ -375,7 +404,7 @@ bool sv_ring_home_worker_down(struct sv_ring_home *home, uint32_t slot) {
         bool is_its = is_worker && (home->ask || connection->target == slot || connection->target == UINT32_MAX);
         uint32_t flags = sv_session_flags(connection->session);
         if (connection->is_owed_close) { /* asked again; a second answer finds nothing, and the callback runs once (CLOSE_FIRED) */
-            if (is_its) notify(home, connection, SV_RECORD_CLOSED, -1);
+            if (is_its) notify(home, connection, SV_RECORD_CLOSED, -1, NULL, 0);
         } else if (flags & SV_SESSION_CLOSE_FIRED ? is_its : (flags & SV_SESSION_CLOSE_ASKED) != 0) { /* anybody may ask */
             connection->is_left_closing = 1;
             is_any_left = true;

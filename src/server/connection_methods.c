@@ -36,6 +36,12 @@ static int fail_closed(srvlua_server *server, struct srvlua_status *status, cons
     return sv_server_fail(server, status, closed_code(session), "session %lld is closed", (long long)fd);
 }
 
+/* The peer ended its side, or broke its protocol: what was asked before may still be answered. */
+static bool is_answerable(const struct sv_session *session) {
+    uint32_t reason = atomic_load_explicit(&session->close_reason, memory_order_acquire);
+    return reason == SV_CLOSE_BY_CLIENT || reason == SV_CLOSE_VIOLATION;
+}
+
 /* Live for its users: open, or the peer sent its end and the close callback has not begun, so that an answer may still go out. */
 static bool is_live(const struct sv_session *session) {
     uint32_t flags = sv_session_flags(session);
@@ -43,21 +49,22 @@ static bool is_live(const struct sv_session *session) {
     switch (sv_session_get_state(session)) {
         case SV_SESSION_OPEN: return true;
         case SV_SESSION_CLOSING:
-            return atomic_load_explicit(&session->close_reason, memory_order_acquire) == SV_CLOSE_BY_CLIENT &&
-                   atomic_load_explicit(&session->close_errno, memory_order_relaxed) == 0;
+            return is_answerable(session) && atomic_load_explicit(&session->close_errno, memory_order_relaxed) == 0;
         default: return false;
     }
 }
 
-/* BASE: lists and questions know the calling worker's own connections only. */
+/* BASE: lists and questions know the calling worker's own connections only. Before its PROXY header and handshake are complete it is
+ * nobody's. */
 static bool is_visible(const srvlua_server *server, const struct sv_session *session) {
+    if (sv_session_get_state(session) == SV_SESSION_CLAIMED) return false;
     return server->mode == SRVLUA_PROCESS || sv_runtime_owns(&server->rt, session);
 }
 
 /* The session to send to, or a failure with the code that fits. */
 static int find_for_output(srvlua_server *server, int64_t fd, struct sv_session **found, struct srvlua_status *status) {
     struct sv_session *session = fd > 0 ? sv_session_find(&server->rt.sessions, (uint64_t)fd) : NULL;
-    if (!session) return fail_unknown(server, status, fd);
+    if (!session || sv_session_get_state(session) == SV_SESSION_CLAIMED) return fail_unknown(server, status, fd);
     if (sv_events_is_closing(server, (uint64_t)fd))
         return sv_server_fail(server, status, SRVLUA_ERROR_SESSION_CLOSING, "session %lld is inside its close callback", (long long)fd);
     if (!is_live(session)) return fail_closed(server, status, session, fd);
@@ -285,7 +292,7 @@ int srvlua_close(srvlua_server *server, int64_t fd, int reset, struct srvlua_sta
     if (result) return result;
     uint64_t id = (uint64_t)fd;
     struct sv_session *session = fd > 0 ? sv_session_find(&server->rt.sessions, id) : NULL;
-    if (!session) return fail_unknown(server, status, fd);
+    if (!session || sv_session_get_state(session) == SV_SESSION_CLAIMED) return fail_unknown(server, status, fd);
     if (sv_events_is_closing(server, id)) {
         sv_log_about(&server->log, SRVLUA_LOG_NOTICE, fd, SRVLUA_ERROR_SESSION_CLOSING, "close(%lld) inside its own close callback", (long long)fd);
         return sv_server_fail(server, status, SRVLUA_ERROR_SESSION_CLOSING, "session %lld is inside its close callback", (long long)fd);
@@ -503,6 +510,22 @@ static void fill_client_info(const srvlua_server *server, const struct sv_sessio
     memcpy(info->address, session->peer_text, sizeof info->address);
     info->address[sizeof info->address - 1] = '\0';
     info->remote_ip = info->address;
+    info->is_ssl = rules->tls != NULL;
+    info->proxy_port = session->proxy_port;
+    if (info->proxy_port >= 0) info->proxy_ip = info->address + SV_PROXY_TEXT_AT;
+}
+
+/* What only the process knows that the connect event came to. */
+static void fill_tls_info(const srvlua_server *server, int64_t fd, struct srvlua_client_info *info) {
+    const struct sv_tls_session *session = sv_tls_sessions_find(&server->tls_sessions, (uint64_t)fd);
+    if (!session) return;
+    info->ssl_protocol = session->info.protocol;
+    info->ssl_cipher = session->info.cipher;
+    info->ssl_server_name = session->info.server_name[0] ? session->info.server_name : NULL;
+    info->ssl_alpn = session->info.alpn[0] ? session->info.alpn : NULL;
+    info->ssl_client_cert = session->pem[0] ? session->pem : NULL;
+    info->ssl_resumed = session->info.is_resumed;
+    info->ssl_ktls = session->info.is_in_kernel;
 }
 
 int srvlua_get_client_info(srvlua_server *server, int64_t fd, int ignore_error, struct srvlua_client_info *info,
@@ -514,6 +537,7 @@ int srvlua_get_client_info(srvlua_server *server, int64_t fd, int ignore_error, 
         return sv_server_fail(server, status, SRVLUA_ERROR_SESSION_NOT_EXIST, "session %lld does not exist", (long long)fd);
     if (!ignore_error && !is_live(session) && !sv_events_is_closing(server, (uint64_t)fd)) return fail_closed(server, status, session, fd);
     fill_client_info(server, session, fd, info);
+    fill_tls_info(server, fd, info);
     if (!sv_runtime_owns(&server->rt, session)) info->send_queued_bytes += (int64_t)sv_runtime_in_flight(&server->rt, session);
     if (atomic_load_explicit(&session->id, memory_order_acquire) == (uint64_t)fd) return 0;
     return sv_server_fail(server, status, SRVLUA_ERROR_SESSION_NOT_EXIST, "session %lld does not exist", (long long)fd);

@@ -16,6 +16,7 @@ void sv_events_enter(void *context) {
     server->responses = 0;
     server->stats_timer = 0;
     sv_commands_forget(server);
+    sv_tls_sessions_free(&server->tls_sessions);
     sv_tasks_reset(server);
 }
 
@@ -125,6 +126,7 @@ void sv_events_run_close(srvlua_server *server, struct sv_session *session, uint
     bool is_noted = push_closing(worker, id);
     run_port_event(server, session->port, id, &data);
     if (is_noted) worker->closing_count--;
+    sv_tls_sessions_remove(&server->tls_sessions, id);
 }
 
 static void answer_close(srvlua_server *server, struct sv_session *session, uint64_t id) {
@@ -207,6 +209,7 @@ static void on_connection_event(srvlua_server *server, const struct sv_message *
     struct sv_session *session = sv_session_find(&server->rt.sessions, message->id);
     if (!session || sv_session_get_state(session) == SV_SESSION_FREE) return;
     if (event != SRVLUA_ON_CONNECT && sv_session_flags(session) & (SV_SESSION_CLOSE_ASKED | SV_SESSION_CLOSE_FIRED)) return;
+    if (event == SRVLUA_ON_CONNECT && message->length) sv_tls_sessions_add(&server->tls_sessions, message->id, message->payload, message->length);
     struct srvlua_event_data data = {.event = event, .fd = (int64_t)message->id, .reactor_id = message->value};
     run_port_event(server, session->port, message->id, &data);
 }

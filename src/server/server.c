@@ -297,6 +297,7 @@ void srvlua_free(srvlua_server *server) {
     free(server->rules);
     free(server->users);
     sv_commands_free(server);
+    sv_tls_sessions_free(&server->tls_sessions);
     if (server->is_finished) sv_server_settings_free(&server->effective);
     sv_server_settings_free(&server->settings);
     sv_log_sink_free(server->sink);

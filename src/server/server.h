@@ -14,6 +14,7 @@
 #include "server/command.h"
 #include "server/settings.h"
 #include "server/tasks.h"
+#include "server/tls_sessions.h"
 #include "srvlua.h"
 
 struct sv_callback {
@@ -61,6 +62,7 @@ struct srvlua_server {
     int64_t stats_timer; /* 0: none */
     struct sv_output_waiter *waiters; /* oldest first */
     struct sv_task_calls tasks;
+    struct sv_tls_sessions tls_sessions;
     srvlua_stack_writer stack_writer; /* NULL: none */
     void *stack_writer_data;
     struct sv_commands commands;

@@ -51,6 +51,7 @@ struct sv_session *sv_session_claim(struct sv_session_table *table) {
         atomic_store_explicit(&session->visit, 0, memory_order_relaxed);
         session->connect_ns = 0;
         session->peer_port = 0;
+        session->proxy_port = -1;
         session->peer_text[0] = '\0';
         atomic_store_explicit(&session->state, SV_SESSION_CLAIMED, memory_order_release); /* `owner` is nobody's from here on */
         atomic_store_explicit(&session->id, id, memory_order_release);

@@ -23,7 +23,8 @@
  *              └────────── the reactor could not take it ──────────────────────────────────────────►  */
 enum sv_session_state { SV_SESSION_FREE, SV_SESSION_CLAIMED, SV_SESSION_OPEN, SV_SESSION_CLOSING, SV_SESSION_FLUSHING };
 
-enum sv_close_reason { SV_CLOSE_NONE, SV_CLOSE_BY_SERVER, SV_CLOSE_BY_CLIENT, SV_CLOSE_OTHER };
+/* VIOLATION: the client broke its port's protocol; like OTHER, but what was accepted still goes out. */
+enum sv_close_reason { SV_CLOSE_NONE, SV_CLOSE_BY_SERVER, SV_CLOSE_BY_CLIENT, SV_CLOSE_OTHER, SV_CLOSE_VIOLATION };
 
 /* Bits of `control` that any process may set or clear. */
 enum sv_session_flag {
@@ -34,6 +35,7 @@ enum sv_session_flag {
 };
 
 #define SV_PEER_TEXT_MAX 112
+#define SV_PROXY_TEXT_AT 48 /* in peer_text: where the sender of a PROXY header stands, behind the address in the header */
 
 struct sv_session { /* five cache lines; writer: see above */
     _Alignas(SV_CACHE_LINE) _Atomic uint64_t id; /* 0 = never used */
@@ -57,8 +59,9 @@ struct sv_session { /* five cache lines; writer: see above */
     _Alignas(SV_CACHE_LINE) _Atomic int64_t last_dispatch_ns; /* worker: stamp of the packet it began last */
     _Atomic uint64_t consumed_bytes;                          /* worker: taken from the ring so far */
 
-    _Alignas(SV_CACHE_LINE) int64_t connect_ns; /* wall clock; this line: the acceptor */
+    _Alignas(SV_CACHE_LINE) int64_t connect_ns; /* wall clock; this line: the acceptor, and until it is open the reactor */
     int32_t peer_port;
+    int32_t proxy_port; /* of who sent the PROXY header; -1: there was none */
     char peer_text[SV_PEER_TEXT_MAX]; /* IP text or unix path */
 };
 
