@@ -38,7 +38,7 @@ static int append(struct fixture *fixture, const void *data, size_t length) {
 }
 
 static int flush(struct fixture *fixture, int64_t *written) {
-    return sv_output_flush(&fixture->output, &fixture->pool, fixture->socket, written);
+    return sv_output_flush(&fixture->output, &fixture->pool, fixture->socket, NULL, written);
 }
 
 /* A file without a name that holds `text`. */
@@ -170,7 +170,7 @@ TEST(one_flush_leaves_time_for_others) {
     unsigned char *data = pattern(size);
     int64_t written = 0;
     CHECK(sv_output_append_file(&fixture.output, file_of((char *)data, size), 0, (int64_t)size) == 0);
-    CHECK(sv_output_flush(&fixture.output, &fixture.pool, sink, &written) == SV_OUTPUT_MORE);
+    CHECK(sv_output_flush(&fixture.output, &fixture.pool, sink, NULL, &written) == SV_OUTPUT_MORE);
     CHECK(written >= 1 << 20 && written < 2 << 20);
     close(sink);
     free(data);
