@@ -80,7 +80,7 @@ static void base_gone(void *context, struct sv_connection *connection) {
 
 static bool base_accepted(void *context, struct sv_session *session) {
     struct sv_runtime *rt = context;
-    sv_reactor_adopt(&rt->reactor, session);
+    sv_reactor_adopt(&rt->reactor, session, NULL);
     return true;
 }
 
@@ -94,6 +94,7 @@ int sv_base_set_up(struct sv_runtime *rt) {
                                       .port_count = rt->port_count,
                                       .log = rt->log,
                                       .output_memory_limit = rt->config.output_memory_limit,
+                                      .max_connection = rt->config.max_connection,
                                       .heartbeat_interval = rt->config.heartbeat_interval,
                                       .shared_ports = rt->shared_ports,
                                       .fill_framing = rt->hooks.framing,

@@ -200,7 +200,7 @@ static bool pass_on(void *context, struct sv_session *session) {
 
 static bool keep(void *context, struct sv_session *session) {
     struct master *master = context;
-    sv_reactor_adopt(&master->rt->reactor, session);
+    sv_reactor_adopt(&master->rt->reactor, session, NULL);
     return true;
 }
 

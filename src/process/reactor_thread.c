@@ -137,6 +137,7 @@ static int set_up_reactor(struct sv_reactor_thread *thread) {
                                            .port_count = rt->port_count,
                                            .log = sv_log_view(rt->sink, "reactor", (int)thread->number),
                                            .output_memory_limit = rt->config.output_memory_limit,
+                                           .max_connection = rt->config.max_connection,
                                            .max_queued_bytes = rt->config.max_queued_bytes,
                                            .heartbeat_interval = rt->config.heartbeat_interval,
                                            .shared_ports = rt->shared_ports,

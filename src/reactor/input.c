@@ -539,6 +539,7 @@ void sv_input_open(struct sv_connection *connection) {
         limit_handshake(connection);
         begin_handshake(connection);
         sv_reactor_watch(connection);
+        if (connection->tls && connection->is_counted) go_on_with_handshake(connection); /* its first message is answered */
     } else {
         become_open(connection);
     }

@@ -209,6 +209,10 @@ static void on_datagram(struct ev_loop *ev, ev_io *watcher, int events) {
             if (errno == EINTR) continue;
             return; /* EAGAIN, or an error that an earlier answer brought back: nothing to do about it */
         }
+        if (state->tls) {
+            sv_datagram_session(reactor, port, &from, reactor->scratch, (size_t)got);
+            continue;
+        }
         if (!reactor->home.datagram(reactor->home.context, port, &from, reactor->scratch, (size_t)got, sv_wall_ns())) {
             ev_io_stop(ev, watcher);
             return;
@@ -219,6 +223,7 @@ static void on_datagram(struct ev_loop *ev, ev_io *watcher, int events) {
 
 void sv_reactor_watch_datagrams(struct sv_reactor *reactor, uint16_t port) {
     struct sv_port_state *state = &reactor->port_states[port];
+    if (state->tls) sv_datagram_share(reactor->ports[port].listener_fd);
     state->is_watching = true;
     ev_io_start(reactor->loop->ev, &state->datagrams);
 }
@@ -645,12 +650,14 @@ static void refuse(struct sv_reactor *reactor, struct sv_session *session) {
     sv_session_free(reactor->sessions, session);
 }
 
-void sv_reactor_adopt(struct sv_reactor *reactor, struct sv_session *session) {
+void sv_reactor_adopt(struct sv_reactor *reactor, struct sv_session *session, struct sv_tls *tls) {
     struct sv_connection *connection = reactor->is_quiet ? NULL : new_connection(reactor);
     if (!connection) {
+        sv_tls_free(tls);
         refuse(reactor, session);
         return;
     }
+    connection->tls = tls;
     connection->reactor = reactor;
     connection->session = session;
     connection->id = atomic_load_explicit(&session->id, memory_order_relaxed);
@@ -693,7 +700,7 @@ static void send_file_order(struct sv_reactor *reactor, struct sv_connection *co
 bool sv_reactor_order(struct sv_reactor *reactor, const struct sv_message *message) {
     if (message->type == SV_RECORD_ACCEPTED) {
         struct sv_session *session = sv_session_find(reactor->sessions, message->id);
-        if (session) sv_reactor_adopt(reactor, session);
+        if (session) sv_reactor_adopt(reactor, session, NULL);
         return true;
     }
     struct sv_connection *connection = sv_reactor_find(reactor, message->id);

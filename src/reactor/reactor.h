@@ -110,6 +110,7 @@ struct sv_reactor {
     struct sv_log log;
     struct sv_reactor_home home;
     int64_t output_memory_limit;
+    int64_t max_connection;
     int64_t max_queued_bytes;
     double heartbeat_interval; /* seconds; 0: off */
     struct sv_port_shared *shared_ports; /* [port_count] */
@@ -134,7 +135,7 @@ struct sv_reactor {
     uint64_t handshake_turn; /* turn of the loop in which handshakes took handshake_ns */
     int64_t handshake_ns;
     bool is_quiet; /* reads nothing any more */
-    struct sv_log_limit memory_warning, damage_warning;
+    struct sv_log_limit memory_warning, damage_warning, datagram_warning;
     uint16_t port_cursor;
 };
 
@@ -149,8 +150,8 @@ void sv_reactor_end_turn(struct sv_reactor *reactor);
 /* To be called after a batch of records: writes the sends that lie in rings, then gives the rings' space back. */
 void sv_reactor_end_batch(struct sv_reactor *reactor);
 
-/* Takes a claimed session over (its os_fd, port, peer are filled in). */
-void sv_reactor_adopt(struct sv_reactor *reactor, struct sv_session *session);
+/* Takes a claimed session over (its os_fd, port, peer are filled in), and its handshake if that has begun already (datagrams). */
+void sv_reactor_adopt(struct sv_reactor *reactor, struct sv_session *session, struct sv_tls *tls);
 /* Begins to read a datagram port. */
 void sv_reactor_watch_datagrams(struct sv_reactor *reactor, uint16_t port);
 void sv_reactor_resume_datagrams(struct sv_reactor *reactor);
@@ -196,6 +197,12 @@ void sv_input_overdue(struct sv_connection *connection, int64_t now_ns);
 void sv_input_give_up(struct sv_connection *connection, const char *reason);
 int sv_input_start(struct sv_reactor *reactor, struct srvlua_status *status);
 void sv_input_stop(struct sv_reactor *reactor);
+
+/* datagram.c: sessions of DTLS peers. The listener's address may be bound again, by the sockets of its sessions. */
+void sv_datagram_share(int listener);
+/* A datagram from a peer that has no session. */
+void sv_datagram_session(struct sv_reactor *reactor, const struct sv_port_rules *rules, const struct sv_address *peer, const void *data,
+                         size_t length);
 
 /* deadline.c: at most one time limit per connection. */
 void sv_deadline_start(struct sv_reactor *reactor);
