@@ -375,7 +375,7 @@ static inline void shake(struct pair *pair) {
         shake_client(&pair->client);
         if (pair->step != SV_TLS_FAILED && pair->step != SV_TLS_DONE)
             pair->step = sv_tls_handshake(pair->tls);
-        if (pair->step == SV_TLS_DONE && sv_tls_has_output(pair->tls))
+        if (pair->step == SV_TLS_DONE && 0 < sv_tls_pending(pair->tls))
             sv_tls_flush(pair->tls);
         if ((pair->step == SV_TLS_FAILED || pair->step == SV_TLS_DONE) && (pair->client.is_done || pair->client.error))
             return;

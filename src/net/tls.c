@@ -476,7 +476,7 @@ ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count) 
     return taken > 0 ? (ssize_t)taken : count > 0 && cursor.count > 0 ? -EAGAIN : 0;
 }
 
-bool sv_tls_has_output(const struct sv_tls *tls) { return tls->output.data != NULL; }
+size_t sv_tls_pending(const struct sv_tls *tls) { return tls->output.end - tls->output.begin; }
 
 int sv_tls_shut(struct sv_tls *tls) {
     if ((tls->state == SV_TLS_OPEN || tls->state == SV_TLS_ENDED) && !tls->is_shut) {
