@@ -37,11 +37,11 @@ static inline void must(int holds, const char *what) {
     }
 }
 
-/* Path of a file of the test; four of them live at a time. */
+/* Path of a file of the test; sixteen of them live at a time. */
 static inline const char *file_path(const char *name, const char *extension) {
-    static char paths[4][160];
+    static char paths[16][160];
     static unsigned turn;
-    char *path = paths[turn++ % 4];
+    char *path = paths[turn++ % 16];
     snprintf(path, sizeof paths[0], "%s/%s%s", directory, name, extension);
     return path;
 }

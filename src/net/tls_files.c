@@ -79,20 +79,6 @@ static bool next_entry(const struct sv_tls_bytes *bytes, size_t *offset, struct 
 
 static bool is_pem(const unsigned char *text) { return strstr((const char *)text, "-----BEGIN ") != NULL; }
 
-static int parse_key(mbedtls_pk_context *key, const unsigned char *text, size_t size, const char *passphrase,
-                     struct sv_tls_random *random) {
-    const unsigned char *word = (const unsigned char *)passphrase;
-    size_t length = passphrase ? strlen(passphrase) : 0;
-    if (!is_pem(text))
-        return MBEDTLS_ERR_PK_KEY_INVALID_FORMAT;
-#if SV_MBEDTLS_3
-    return mbedtls_pk_parse_key(key, text, size, word, length, mbedtls_ctr_drbg_random, &random->generator);
-#else
-    (void)random;
-    return mbedtls_pk_parse_key(key, text, size, word, length);
-#endif
-}
-
 static int check_pair(const mbedtls_x509_crt *chain, const mbedtls_pk_context *key, struct sv_tls_random *random) {
 #if SV_MBEDTLS_3
     return mbedtls_pk_check_pair(&chain->pk, key, mbedtls_ctr_drbg_random, &random->generator);
@@ -165,7 +151,7 @@ int sv_tls_credentials_parse(struct sv_tls_credentials *credentials, const struc
             result = mbedtls_x509_crt_parse(&pair->chain, entry.data, entry.length);
             break;
         case KEY:
-            result = parse_key(&pair->key, entry.data, entry.length, passphrase, random);
+            result = sv_tls_key_parse(&pair->key, entry.data, entry.length, passphrase, random);
             if (result == 0)
                 result = check_pair(&pair->chain, &pair->key, random);
             pair = NULL;
@@ -285,7 +271,7 @@ static int check_certificates(struct reader *reader, const char *path, const uns
 static int check_key(struct reader *reader, const char *path, const unsigned char *text, size_t size, const char *passphrase,
                      mbedtls_pk_context *key) {
     char what[160];
-    int result = parse_key(key, text, size, passphrase, &reader->random);
+    int result = sv_tls_key_parse(key, text, size, passphrase, &reader->random);
     if (result == 0)
         return 0;
     if (result == MBEDTLS_ERR_PK_PASSWORD_REQUIRED)

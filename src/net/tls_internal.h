@@ -64,6 +64,9 @@ int sv_tls_credentials_parse(struct sv_tls_credentials *credentials, const struc
                              struct srvlua_status *status);
 void sv_tls_credentials_free(struct sv_tls_credentials *credentials);
 
+/* tls_key.c: `text` ends with a NUL, which `size` counts. 0 or an error of mbedTLS. */
+int sv_tls_key_parse(mbedtls_pk_context *key, const unsigned char *text, size_t size, const char *passphrase, struct sv_tls_random *random);
+
 /* ------------------------------------------------------------------------------------------------ ports (tls_port.c) */
 
 /* Certificates and the configuration made with them. Connections hold the one they began with. */
