@@ -65,6 +65,9 @@ enum srvlua_socket_type {
     SRVLUA_SSL = 512 /* added to one of the above */
 };
 
+/* Bits of the setting ssl_protocols. */
+enum srvlua_tls_version { SRVLUA_SSL_TLSv1_2 = 32, SRVLUA_SSL_TLSv1_3 = 64 };
+
 enum srvlua_worker_status { SRVLUA_WORKER_BUSY = 1, SRVLUA_WORKER_IDLE = 2, SRVLUA_WORKER_EXIT = 3 };
 
 enum srvlua_log_level {

@@ -3,6 +3,7 @@
 local support = require 'support'
 
 local REFERENCE = support.root .. '/../shared/reference/methods.md'
+local PROTOCOLS = support.root .. '/../shared/reference/protocols.md'
 
 -- What the header calls it where the name does not follow from the method's.
 local HEADER_NAMES = {
@@ -211,6 +212,9 @@ describe('the API', function()
           local alias = line:match 'alias `([%w_:]+)`'
           if alias then named[alias:match '[%w_]+$'] = true end
         end
+      end
+      for name in support.read_file(PROTOCOLS):gmatch '\n### [%d.]+ `server:([%w_]+)%(' do
+        named[name] = true
       end
       assert.is_true(named.start and named.send and named.defer and named.listen)
       assert.same(sorted(named), sorted(set_of(boot():expect 'Server')))

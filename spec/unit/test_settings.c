@@ -20,6 +20,7 @@ struct fixture {
     struct sv_log_sink *sink;
     struct sv_log log;
     struct srvlua_status status;
+    bool is_tls;
     char path[48];
     char text[16384];
 };
@@ -74,7 +75,7 @@ static struct srvlua_value list(const struct srvlua_setting *entries, size_t cou
 
 static int set_all(struct fixture *fixture, const struct srvlua_setting *settings, size_t count) {
     fixture->status = (struct srvlua_status){0};
-    return sv_settings_apply(&fixture->server, &fixture->port, settings, count, &fixture->log, &fixture->status);
+    return sv_settings_apply(&fixture->server, &fixture->port, fixture->is_tls, settings, count, &fixture->log, &fixture->status);
 }
 
 static int set(struct fixture *fixture, const char *name, struct srvlua_value value) {
@@ -85,7 +86,7 @@ static int set(struct fixture *fixture, const char *name, struct srvlua_value va
 static int set_on_port(struct fixture *fixture, const char *name, struct srvlua_value value) {
     struct srvlua_setting setting = {name, value};
     fixture->status = (struct srvlua_status){0};
-    return sv_settings_apply(NULL, &fixture->port, &setting, 1, &fixture->log, &fixture->status);
+    return sv_settings_apply(NULL, &fixture->port, fixture->is_tls, &setting, 1, &fixture->log, &fixture->status);
 }
 
 /* Refused with exactly this message? */
@@ -140,7 +141,7 @@ TEST(every_default_is_accepted) {
         case SV_SETTING_STRING_LIST:
         case SV_SETTING_STRING_OR_LIST:
         case SV_SETTING_PAIR_LIST:
-        case SV_SETTING_MAP:
+        case SV_SETTING_CERTIFICATES:
             value = list(NULL, 0);
             break;
         case SV_SETTING_FUNCTION:

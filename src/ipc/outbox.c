@@ -66,17 +66,25 @@ void sv_outbox_flush(struct sv_outbox *outbox, struct sv_endpoint *endpoint) {
     *outbox = left;
 }
 
-void sv_outbox_drop(struct sv_outbox *outbox, uint32_t to, uint64_t id) {
+static void drop(struct sv_outbox *outbox, uint32_t to, const uint64_t *id) {
     struct sv_outbox left = {0};
     struct sv_outgoing *next;
     for (struct sv_outgoing *outgoing = outbox->first; outgoing; outgoing = next) {
         next = outgoing->next;
-        if (outgoing->to == to && outgoing->id == id)
+        if (outgoing->to == to && (!id || outgoing->id == *id))
             free(outgoing);
         else
             append(&left, outgoing);
     }
     *outbox = left;
+}
+
+void sv_outbox_drop(struct sv_outbox *outbox, uint32_t to, uint64_t id) {
+    drop(outbox, to, &id);
+}
+
+void sv_outbox_drop_all(struct sv_outbox *outbox, uint32_t to) {
+    drop(outbox, to, NULL);
 }
 
 void sv_outbox_free(struct sv_outbox *outbox) {

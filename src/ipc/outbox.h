@@ -27,6 +27,8 @@ int sv_outbox_send(struct sv_outbox *outbox, struct sv_endpoint *endpoint, uint3
 void sv_outbox_flush(struct sv_outbox *outbox, struct sv_endpoint *endpoint);
 /* Drops what waits for a peer of one id: the process that it was for is dead. */
 void sv_outbox_drop(struct sv_outbox *outbox, uint32_t to, uint64_t id);
+/* Drops what waits for a peer. */
+void sv_outbox_drop_all(struct sv_outbox *outbox, uint32_t to);
 /* Drops everything. */
 void sv_outbox_free(struct sv_outbox *outbox);
 

@@ -49,6 +49,10 @@ enum sv_record_type {
     SV_RECORD_RELOADING,     /* manager -> master: a reload begins */
     SV_RECORD_RELOADED,      /* manager -> master: it is over */
 
+    /* certificates (process/renewal.h) */
+    SV_RECORD_RENEW,         /* any -> master (BASE: manager); id: 0; payload: a head and the bytes for each port */
+    SV_RECORD_CERTIFICATES,  /* master, manager -> reactors: id: number of the renewal; value: port index; payload: the bytes */
+
     /* commands (server/command.h); id: of the question */
     SV_RECORD_COMMAND,       /* asker -> any: value: number of the command; payload: struct command_head, data */
     SV_RECORD_COMMAND_REPLY, /* value: 0, or a code instead of an answer; payload: the answer */

@@ -158,6 +158,31 @@ static void set_number(lua_State *L, const char *name, double value) {
     lua_setfield(L, -2, name);
 }
 
+static void set_boolean(lua_State *L, const char *name, bool value) {
+    lua_pushboolean(L, value);
+    lua_setfield(L, -2, name);
+}
+
+static void set_text(lua_State *L, const char *name, const char *text) {
+    if (!text)
+        return;
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, name);
+}
+
+static void set_tls(lua_State *L, const struct srvlua_client_info *info) {
+    set_boolean(L, "ssl", true);
+    if (!info->ssl_protocol)
+        return;
+    set_text(L, "ssl_protocol", info->ssl_protocol);
+    set_text(L, "ssl_cipher", info->ssl_cipher);
+    set_text(L, "ssl_server_name", info->ssl_server_name);
+    set_text(L, "ssl_alpn", info->ssl_alpn);
+    set_text(L, "ssl_client_cert", info->ssl_client_cert);
+    set_boolean(L, "ssl_resumed", info->ssl_resumed);
+    set_boolean(L, "ssl_ktls", info->ssl_ktls);
+}
+
 void sv_lua_push_client_info(lua_State *L, const struct srvlua_client_info *info) {
     lua_createtable(L, 0, 18);
     set_number(L, "server_port", info->server_port);
@@ -180,6 +205,12 @@ void sv_lua_push_client_info(lua_State *L, const struct srvlua_client_info *info
         set_number(L, "uid", info->uid);
     if (info->worker_id >= 0)
         set_number(L, "worker_id", info->worker_id);
+    if (info->proxy_ip) {
+        set_text(L, "proxy_ip", info->proxy_ip);
+        set_number(L, "proxy_port", info->proxy_port);
+    }
+    if (info->is_ssl)
+        set_tls(L, info);
 }
 
 void sv_lua_push_ids(lua_State *L, const int64_t *ids, size_t count) {

@@ -221,6 +221,32 @@ static int server_reload(lua_State *L, struct sv_lua_server *self) {
     return sv_lua_result(L, srvlua_reload(self->server, only_task_workers, &status), &status);
 }
 
+/* The port that argument 2 names, as object or by its number in server.ports; NULL: there is no such number. */
+static srvlua_port *check_own_port(lua_State *L, const struct sv_lua_server *self) {
+    struct sv_lua_port *object = sv_lua_to_object(L, 2, &sv_lua_port_kind);
+    int64_t number;
+
+    if (object && object->owner != self)
+        sv_lua_argument_error(L, 2, "port of this server expected, got one of another server");
+    if (object)
+        return object->port;
+    if (lua_type(L, 2) != LUA_TNUMBER)
+        sv_lua_type_error(L, 2, "port or number");
+    number = sv_lua_check_integer(L, 2);
+    return number > 0 ? srvlua_get_port(self->server, (size_t)number - 1) : NULL;
+}
+
+/* server:reloadCertificates([port]) -> true */
+static int server_reload_certificates(lua_State *L, struct sv_lua_server *self) {
+    bool is_for_one = !lua_isnoneornil(L, 2);
+    srvlua_port *port = is_for_one ? check_own_port(L, self) : NULL;
+    struct srvlua_status status;
+
+    if (is_for_one && !port)
+        return sv_lua_fail_server(L, self, SRVLUA_ERROR_INVALID_PARAMS, "no port has this number in server.ports");
+    return sv_lua_result(L, srvlua_reload_certificates(self->server, port, &status), &status);
+}
+
 /* server:stop([worker_id = -1 [, wait_event = false]]) -> true */
 static int server_stop(lua_State *L, struct sv_lua_server *self) {
     int worker_id = sv_lua_optional_int(L, 2, -1);
@@ -564,6 +590,7 @@ static const struct sv_lua_function server_methods[] = {
     SV_LUA_SERVER_METHOD("addProcess", sv_lua_server_add_process, BEFORE),
     SV_LUA_SERVER_METHOD("start", server_start, BEFORE),
     SV_LUA_SERVER_METHOD("reload", server_reload, RUNNING),
+    SV_LUA_SERVER_METHOD("reloadCertificates", server_reload_certificates, RUNNING),
     SV_LUA_SERVER_METHOD("stop", server_stop, RUNNING),
     SV_LUA_SERVER_METHOD("shutdown", server_shutdown, RUNNING),
     SV_LUA_SERVER_METHOD("tick", sv_lua_server_tick, RUNNING),

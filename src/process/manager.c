@@ -388,6 +388,7 @@ static void on_death(struct manager *manager, uint32_t slot, uint32_t parity, in
         progress_stop(manager);
         return;
     }
+    if (parity != child->active) sv_renewals_drop(rt, endpoint);
     bool was_quick = was_quick_death(manager, slot, parity, &former, status);
     if (!was_quick) {
         child->quick_deaths = 0;
@@ -477,6 +478,17 @@ static void on_bye(struct manager *manager, uint32_t slot, uint32_t parity) {
 }
 
 /* -------------------------------------------------------------------------------------------------------- reload */
+
+/* BASE: to all who accept clients, or will soon. */
+static void pass_certificates_on(void *context, const struct sv_message *message) {
+    struct manager *manager = context;
+    struct sv_runtime *rt = manager->rt;
+    for (uint32_t slot = 0; slot < rt->config.workers; slot++)
+        for (uint32_t parity = 0; parity < 2; parity++) {
+            enum life_phase phase = manager->children[slot].lives[parity].phase;
+            if (phase == LIFE_STARTING || phase == LIFE_SERVING) sv_renewals_send(rt, sv_endpoint_of_slot(&rt->ipc, slot, parity), message);
+        }
+}
 
 /* The starting process tells the service manager. */
 static void announce_reload(struct manager *manager, bool is_over) {
@@ -673,6 +685,9 @@ static void on_signal(void *context, int signo) {
             sv_log_sink_reopen(rt->sink);
             begin_reload(manager, signo == SIGUSR2);
             break;
+        case SIGHUP: /* BASE: this is the process that was started */
+            if (is_process_mode(manager) || !rt->hooks.renew(rt->hooks.context)) sv_runtime_log_signal(rt, signo);
+            break;
         default:
             if (signo != SIGWINCH && signo != SIGRTMIN) {
                 sv_runtime_log_signal(rt, signo);
@@ -693,6 +708,7 @@ static void receive(void *context, const struct sv_message *message) {
         case SV_RECORD_START_FAILED: on_start_failed(manager, message->value); break;
         case SV_RECORD_STOP_ALL: begin_stop(manager); break;
         case SV_RECORD_SHUTDOWN: begin_stop(manager); break;
+        case SV_RECORD_RENEW: sv_renewals_take(manager->rt, message); break;
         case SV_RECORD_COMMAND: manager->rt->hooks.command(manager->rt->hooks.context, message); break;
         default:
             if (message->type >= SV_RECORD_FINISH) {
@@ -707,6 +723,7 @@ static void before_sleep(void *context) {
     struct manager *manager = context;
     manager->rt->hooks.before_sleep(manager->rt->hooks.context);
     sv_messages_flush(manager->rt);
+    sv_renewals_flush(manager->rt);
 }
 
 static void failed(void *context) {
@@ -759,6 +776,7 @@ int sv_manager_run(struct sv_runtime *rt, struct srvlua_status *status) {
     if (result) return result;
     result = set_up(&manager);
     if (result == 0) sv_notify_watch(&rt->notify, &rt->loop);
+    if (result == 0) sv_renewals_begin(rt, pass_certificates_on, &manager);
     if (result == 0) supervise(&manager);
     sv_runtime_unbecome(rt);
     for (uint32_t slot = 0; manager.children && slot < rt->slot_count; slot++) close_estate(&manager.children[slot]);

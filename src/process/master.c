@@ -116,6 +116,9 @@ static void on_signal(void *context, int signo) {
             sv_log_sink_reopen(rt->sink);
             if (master->is_manager_alive) kill(master->manager, signo);
             break;
+        case SIGHUP:
+            if (!rt->hooks.renew(rt->hooks.context)) sv_runtime_log_signal(rt, signo);
+            break;
         case SIGWINCH:
             sv_log_sink_reopen(rt->sink);
             if (master->is_manager_alive) kill(master->manager, signo);
@@ -143,6 +146,7 @@ static void receive(void *context, const struct sv_message *message) {
     switch (message->type) {
         case SV_RECORD_READY: master->is_ready = true; break;
         case SV_RECORD_SHUTDOWN: begin_shutdown(master); break;
+        case SV_RECORD_RENEW: sv_renewals_take(master->rt, message); break;
         case SV_RECORD_RELOADING: sv_notify_reloading(&master->rt->notify); break;
         case SV_RECORD_RELOADED: sv_notify_ready(&master->rt->notify, false); break;
         case SV_RECORD_START_FAILED:
@@ -172,6 +176,7 @@ static void before_sleep(void *context) {
     rt->hooks.before_sleep(rt->hooks.context);
     if (rt->config.single_thread) sv_reactor_thread_before_sleep(master->threads);
     sv_messages_flush(rt);
+    sv_renewals_flush(rt);
     if (master->phase == STOPPING && sv_now_ns() > atomic_load(&rt->shared->shutdown_deadline_ns) + SV_NS_PER_SECOND)
         kill(master->manager, SIGKILL); /* it ends its children by then, or they end with it */
     if (master->phase != LEAVING) return;
@@ -204,6 +209,14 @@ static bool keep(void *context, struct sv_session *session) {
     return true;
 }
 
+static void pass_certificates_on(void *context, const struct sv_message *message) {
+    struct master *master = context;
+    if (master->rt->config.single_thread)
+        sv_reactor_thread_receive(master->threads, message);
+    else
+        for (uint32_t i = 0; i < master->thread_count; i++) sv_renewals_send(master->rt, sv_endpoint_of_reactor(i), message);
+}
+
 static int start_reactors(struct master *master) {
     struct sv_runtime *rt = master->rt;
     bool is_alone = rt->config.single_thread;
@@ -216,6 +229,7 @@ static int start_reactors(struct master *master) {
         if (result) return result;
         master->thread_count++;
     }
+    sv_renewals_begin(rt, pass_certificates_on, master);
     sv_runtime_fill_acceptor(rt, is_alone ? keep : pass_on, master);
     rt->acceptor.owner = rt->endpoint.id;
     return sv_acceptor_init(&rt->acceptor);

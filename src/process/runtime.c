@@ -108,6 +108,7 @@ void sv_runtime_unbecome(struct sv_runtime *rt) {
     free(rt->tasks.kept);
     rt->tasks = (struct sv_task_state){0};
     sv_messages_free(&rt->messages);
+    sv_renewals_end(rt);
     if (rt->in_flight) munmap(rt->in_flight, (rt->sessions.mask + 1) * sizeof *rt->in_flight);
     rt->in_flight = NULL;
 }

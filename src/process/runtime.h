@@ -22,6 +22,7 @@
 #include "process/identity.h"
 #include "process/notify.h"
 #include "process/messages.h"
+#include "process/renewal.h"
 #include "process/signals.h"
 #include "process/task_queue.h"
 #include "process/tasks.h"
@@ -90,6 +91,8 @@ struct sv_runtime_hooks {
     void (*framing)(void *context, uint32_t reactor, uint16_t port, struct sv_framer_rules *rules);
     /* A callback of a timer or deferred function failed. */
     void (*failed)(void *context);
+    /* SIGHUP: reads certificates again and gives them to sv_renew(); false: there are none. runs in: the process that was started. */
+    bool (*renew)(void *context);
     /* Runs what the user process with that number among them is for; returns its exit status. */
     int (*run_user)(void *context, uint32_t user);
     /* A COMMAND or COMMAND_REPLY has come. runs in: master, manager, workers. */
@@ -157,6 +160,7 @@ struct sv_runtime {
     struct sv_log log;
     const struct sv_port_rules *ports;
     uint16_t port_count;
+    struct sv_tls_bytes *certificates; /* [port_count], the newest, of ports with TLS; NULL: there is none */
 
     struct sv_arena arena;
     struct sv_shared *shared;
@@ -186,6 +190,7 @@ struct sv_runtime {
     struct sv_task_state tasks;
     struct sv_task_queue task_queue;
     struct sv_message_queue messages; /* that wait for room */
+    struct sv_renewals renewals;
     struct sv_fault *fault; /* worker with a manager */
     struct sv_acceptor acceptor; /* master; BASE: workers */
     struct sv_reactor reactor;   /* BASE: workers */

@@ -266,6 +266,7 @@ static void receive(void *context, const struct sv_message *message) {
         rt->hooks.mail(rt->hooks.context, message);
         return;
     }
+    if (message->type == SV_RECORD_CERTIFICATES && !sv_renewals_are_new(rt, message)) return;
     if (rt->has_reactor && sv_reactor_order(&rt->reactor, message)) return;
     switch (message->type) {
         case SV_RECORD_END: take_end(rt, message); break;
@@ -575,8 +576,15 @@ static void on_signal(void *context, int signo) {
     } else if (signo == SIGRTMIN || signo == SIGWINCH) {
         sv_log_sink_reopen(rt->sink);
     } else if (signo != SIGCHLD) {
-        sv_runtime_log_signal(rt, signo);
+        bool is_started_one = signo == SIGHUP && rt->worker.is_alone;
+        if (!is_started_one || !rt->hooks.renew(rt->hooks.context)) sv_runtime_log_signal(rt, signo);
     }
+}
+
+/* The only process: its reactor is the only one. */
+static void pass_certificates_on(void *context, const struct sv_message *message) {
+    struct sv_runtime *rt = context;
+    sv_reactor_order(&rt->reactor, message);
 }
 
 _Noreturn void sv_worker_abort(struct sv_runtime *rt, int exit_code) {
@@ -728,6 +736,7 @@ int sv_worker_run_alone(struct sv_runtime *rt, struct srvlua_status *status) {
         return sv_fail(status, -result, "the process could not be set up: %s", srvlua_strerror(-result));
     }
     rt->worker.is_alone = true;
+    sv_renewals_begin(rt, pass_certificates_on, rt);
     sv_notify_watch(&rt->notify, &rt->loop);
     sv_cpus_pin(&rt->cpus, 0, &rt->log);
     result = take_identity(rt);

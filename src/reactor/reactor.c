@@ -697,7 +697,20 @@ static void send_file_order(struct sv_reactor *reactor, struct sv_connection *co
     }
 }
 
+static void replace_certificates(struct sv_reactor *reactor, const struct sv_message *message) {
+    const struct sv_tls_bytes bytes = {.data = (unsigned char *)message->payload, .length = message->length};
+    uint16_t port = (uint16_t)message->value;
+    struct srvlua_status status;
+    if (message->value < 0 || message->value >= reactor->port_count || !reactor->port_states[port].tls) return;
+    if (sv_tls_port_replace(reactor->port_states[port].tls, &bytes, &status))
+        sv_log_write(&reactor->log, SRVLUA_LOG_ERROR, "port %u goes on with its former certificates: %s", port + 1u, status.message);
+}
+
 bool sv_reactor_order(struct sv_reactor *reactor, const struct sv_message *message) {
+    if (message->type == SV_RECORD_CERTIFICATES) {
+        replace_certificates(reactor, message);
+        return true;
+    }
     if (message->type == SV_RECORD_ACCEPTED) {
         struct sv_session *session = sv_session_find(reactor->sessions, message->id);
         if (session) sv_reactor_adopt(reactor, session, NULL);

@@ -159,7 +159,7 @@ void sv_reactor_resume_datagrams(struct sv_reactor *reactor);
 /* The connection of a session id, NULL if it is not ours or gone. */
 struct sv_connection *sv_reactor_find(const struct sv_reactor *reactor, uint64_t id);
 
-/* An order that came as a record (SEND, SENDFILE, CLOSE, PAUSE, RESUME, IDLE_CLOSE, ACCEPTED); false: not one of these. */
+/* An order that came as a record (SEND, SENDFILE, CLOSE, PAUSE, RESUME, IDLE_CLOSE, ACCEPTED, CERTIFICATES); false: not one of these. */
 bool sv_reactor_order(struct sv_reactor *reactor, const struct sv_message *message);
 
 /* The orders as functions; BASE workers call them directly. send copies; *owned as in struct sv_message. */

@@ -104,8 +104,8 @@ static int check_listener(srvlua_server *server, int port_number, int type, size
     if (port_number < 0 || port_number > 65535)
         return sv_server_fail(server, status, SRVLUA_ERROR_SERVER_INVALID_LISTEN_PORT, "port %d is outside 0..65535", port_number);
     if (!sv_type_is_valid(type)) return sv_server_fail(server, status, SRVLUA_ERROR_BAD_SOCKET_TYPE, "there is no socket type %d", type);
-    if (type & SRVLUA_SSL)
-        return sv_server_fail(server, status, SRVLUA_ERROR_OPERATION_NOT_SUPPORT, "TLS ports (+ SSL) are not supported yet");
+    if (type == (SRVLUA_SOCK_UNIX_DGRAM | SRVLUA_SSL))
+        return sv_server_fail(server, status, SRVLUA_ERROR_BAD_SOCKET_TYPE, "there is no TLS on unix datagram sockets");
     if (server->port_count >= LISTENERS_MAX)
         return sv_server_fail(server, status, SRVLUA_ERROR_SERVER_TOO_MANY_LISTEN_PORT, "more than %d listeners", LISTENERS_MAX);
     if (host_length > SV_HOST_MAX)
@@ -231,15 +231,23 @@ void srvlua_port_get_info(const srvlua_port *port, struct srvlua_port_info *info
     info->socket = port->listener.fd;
 }
 
+/* Whether certificates in the settings of that port must be good: it, or one that may inherit them, speaks TLS. */
+static bool is_tls(const struct srvlua_port *port) {
+    const srvlua_server *server = port->server;
+    for (size_t i = 0; port->index == 0 && i < server->port_count; i++)
+        if (server->ports[i]->has_ssl && !server->ports[i]->has_own_settings) return true;
+    return port->has_ssl;
+}
+
 int srvlua_port_set(srvlua_port *port, const struct srvlua_setting *settings, size_t count, struct srvlua_status *status) {
     srvlua_server *server = port->server;
     int result = sv_check_call(server, SV_CALL_CONFIGURE, status);
     if (result) return result;
     if (port->index == 0) { /* the primary port's are the server's defaults; the names must be port-level all the same */
-        result = sv_settings_apply(NULL, &port->settings, settings, count, &server->log, status);
+        result = sv_settings_apply(NULL, &port->settings, is_tls(port), settings, count, &server->log, status);
         return sv_server_note(server, result);
     }
-    result = sv_settings_apply(NULL, &port->settings, settings, count, &server->log, status);
+    result = sv_settings_apply(NULL, &port->settings, is_tls(port), settings, count, &server->log, status);
     if (result == 0) port->has_own_settings = true;
     return sv_server_note(server, result);
 }
@@ -307,7 +315,7 @@ void srvlua_free(srvlua_server *server) {
 int srvlua_set(srvlua_server *server, const struct srvlua_setting *settings, size_t count, struct srvlua_status *status) {
     int result = sv_check_call(server, SV_CALL_CONFIGURE, status);
     if (result) return result;
-    result = sv_settings_apply(&server->settings, &server->ports[0]->settings, settings, count, &server->log, status);
+    result = sv_settings_apply(&server->settings, &server->ports[0]->settings, is_tls(server->ports[0]), settings, count, &server->log, status);
     return sv_server_note(server, result);
 }
 

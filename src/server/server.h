@@ -37,6 +37,8 @@ struct srvlua_port {
     struct sv_port_settings settings; /* as given */
     struct sv_port_settings effective; /* in start(): inherited and derived */
     bool has_own_settings;
+    struct sv_tls_rules tls; /* from start() on, if has_ssl */
+    struct sv_tls_shared *tls_shared;
     struct sv_networks trusted, exempt; /* of the effective settings, for the rules */
     struct sv_callback callbacks[SRVLUA_EVENT_COUNT];
 };
@@ -57,6 +59,9 @@ struct srvlua_server {
     int last_error;
     bool is_running; /* start() was entered */
     struct sv_port_rules *rules;
+    struct sv_tls_bytes *certificates; /* [port_count], the newest of ports with TLS; NULL: there is none */
+    unsigned char *tls_shared;         /* mapped: what the ports' reactors share */
+    size_t tls_shared_bytes;
     struct sv_runtime rt;
     int64_t responses;   /* of this process since its start */
     int64_t stats_timer; /* 0: none */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/errors.h"
+#include "server/certificates.h"
 #include "server/settings_table.h"
 #include "server/settings_value.h"
 
@@ -52,6 +53,9 @@ static void store(const struct sv_setting_row *row, void *field, const struct sv
     case SV_SETTING_STRING_OR_LIST:
         *(struct sv_string_list *)field = value->strings;
         break;
+    case SV_SETTING_CERTIFICATES:
+        *(struct sv_certificate_map *)field = value->certificates;
+        break;
     default:
         *(int64_t *)field = (int64_t)value->number;
         break;
@@ -85,6 +89,9 @@ static struct sv_setting_value load(const struct sv_setting_row *row, const void
     case SV_SETTING_STRING_LIST:
     case SV_SETTING_STRING_OR_LIST:
         value.strings = *(const struct sv_string_list *)field;
+        break;
+    case SV_SETTING_CERTIFICATES:
+        value.certificates = *(const struct sv_certificate_map *)field;
         break;
     default:
         value.number = (double)*(const int64_t *)field;
@@ -157,6 +164,7 @@ void sv_server_settings_free(struct sv_server_settings *settings) {
 
 void sv_port_settings_free(struct sv_port_settings *settings) {
     free_fields(SV_SCOPE_PORT, settings);
+    sv_tls_bytes_free(&settings->certificates);
     memset(settings, 0, sizeof *settings);
 }
 
@@ -173,6 +181,10 @@ int sv_server_settings_copy(struct sv_server_settings *to, const struct sv_serve
 int sv_port_settings_copy(struct sv_port_settings *to, const struct sv_port_settings *from) {
     struct sv_port_settings copy = {.given = from->given};
     int result = copy_fields(SV_SCOPE_PORT, &copy, from);
+    if (result == 0 && sv_certificates_copy(&copy.certificates, from->certificates.data, from->certificates.length) < 0) {
+        sv_port_settings_free(&copy);
+        result = -SRVLUA_ERROR_MALLOC_FAIL;
+    }
     if (result < 0)
         return result;
     sv_port_settings_free(to);
@@ -194,7 +206,7 @@ bool sv_port_setting_is_given(const struct sv_port_settings *settings, const cha
 struct call {
     struct sv_server_settings server; /* unused at port level */
     struct sv_port_settings port;
-    bool is_port_level;
+    bool is_port_level, is_tls;
     struct sv_settings_given given; /* by this call */
     const struct srvlua_setting *settings;
     size_t count;
@@ -318,6 +330,31 @@ static int check_together(const struct call *call) {
     return 0;
 }
 
+static bool gives_files(const struct call *call) {
+    static const char *const names[] = {"ssl_cert_file", "ssl_key_file", "ssl_passphrase", "ssl_sni_certs",
+                                        "ssl_client_cert_file", "ssl_cafile", "ssl_capath"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (is_given(&call->given, names[i]))
+            return true;
+    return false;
+}
+
+/* Certificates are judged as soon as all that is needed is named, and their bytes kept: privileges may drop later. */
+static int read_certificates(struct call *call) {
+    struct sv_port_settings *port = &call->port;
+    if (!gives_files(call))
+        return 0;
+    sv_tls_bytes_free(&port->certificates);
+    if (!port->ssl_cert_file || !port->ssl_key_file)
+        return 0;
+    int result = sv_certificates_read(port, &port->certificates, call->is_tls ? call->status : NULL);
+    if (result == 0 || !call->is_tls)
+        return 0; /* a port with TLS that inherits it is judged in start() */
+    if (call->status && result != -SRVLUA_ERROR_MALLOC_FAIL)
+        call->status->code = SRVLUA_ERROR_INVALID_PARAMS;
+    return result == -SRVLUA_ERROR_MALLOC_FAIL ? result : -SRVLUA_ERROR_INVALID_PARAMS;
+}
+
 /* Opening the file is the last thing that can fail: nothing has to be undone after it. */
 static int open_log(const struct call *call, const struct sv_server_settings *before, struct sv_log_sink *sink) {
     const struct sv_server_settings *now = &call->server;
@@ -351,7 +388,31 @@ static void configure_log(const struct call *call, struct sv_log_sink *sink) {
             now->log_date_with_microseconds); /* was checked, but for memory: then the old stays */
 }
 
+static bool gives_tls(const struct call *call) {
+    for (size_t i = 0; i < call->count; i++) {
+        const struct sv_setting_row *row = sv_setting_find(call->settings[i].name);
+        if (row && row->group == SV_GROUP_TLS)
+            return true;
+    }
+    return false;
+}
+
+static void tell_about_tls(const struct call *call, struct sv_log *log) {
+    for (size_t i = 0; i < call->count; i++) {
+        const struct sv_setting_row *row = sv_setting_find(call->settings[i].name);
+        if (row && row->type == SV_SETTING_TLS_VERSIONS && sv_setting_has_old_tls(&call->settings[i].value))
+            sv_log_write(log, SRVLUA_LOG_WARNING, "setting 'ssl_protocols': versions before TLSv1.2 are never offered");
+    }
+    if (is_given(&call->given, "ssl_prefer_server_ciphers") && !call->port.ssl_prefer_server_ciphers &&
+        !sv_tls_library_follows_client())
+        sv_log_write(log, SRVLUA_LOG_NOTICE,
+                     "setting 'ssl_prefer_server_ciphers' = false has no effect: with this library the server's order decides");
+    if (!call->is_tls && gives_tls(call))
+        sv_log_write(log, SRVLUA_LOG_NOTICE, "the ssl_ settings have no effect on this port: it was made without SSL");
+}
+
 static void tell_about(const struct call *call, struct sv_log *log) {
+    tell_about_tls(call, log);
     for (size_t i = 0; i < call->count; i++) {
         const char *name = call->settings[i].name;
         const struct sv_setting_row *row = sv_setting_find(name);
@@ -374,10 +435,11 @@ static void adjust_package_limit(struct sv_port_settings *port, struct sv_log *l
     port->package_max_length = SMALLEST_PACKAGE_LIMIT;
 }
 
-int sv_settings_apply(struct sv_server_settings *server, struct sv_port_settings *port,
+int sv_settings_apply(struct sv_server_settings *server, struct sv_port_settings *port, bool is_tls,
                       const struct srvlua_setting *settings, size_t count, struct sv_log *log,
                       struct srvlua_status *status) {
-    struct call call = {.is_port_level = !server, .settings = settings, .count = count, .status = status};
+    struct call call = {
+        .is_port_level = !server, .is_tls = is_tls, .settings = settings, .count = count, .status = status};
     int result = 0;
 
     if (sv_port_settings_copy(&call.port, port) < 0 || (server && sv_server_settings_copy(&call.server, server) < 0))
@@ -386,16 +448,18 @@ int sv_settings_apply(struct sv_server_settings *server, struct sv_port_settings
         result = take_setting(&call, i);
     if (result == 0)
         result = check_together(&call);
+    if (result == 0)
+        result = read_certificates(&call);
     if (result == 0 && server)
         result = open_log(&call, server, log->sink);
 
     if (result == 0) {
-        if (server) {
+        if (server)
             configure_log(&call, log->sink);
-            SWAP(*server, call.server);
-        }
-        SWAP(*port, call.port);
         tell_about(&call, log);
+        if (server)
+            SWAP(*server, call.server);
+        SWAP(*port, call.port);
         adjust_package_limit(port, log);
         if (!server && is_given(&call.given, "backlog"))
             sv_settings_check_backlog(port, log);
@@ -438,7 +502,7 @@ static void show(const struct sv_setting_row *row, const struct sv_setting_value
         to->type = SRVLUA_VALUE_LIST;
         to->length = from->strings.count + from->integers.count;
         return;
-    case SV_SETTING_MAP:
+    case SV_SETTING_CERTIFICATES:
         to->type = SRVLUA_VALUE_MAP;
         return;
     default:

@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "base/log.h"
+#include "net/tls.h"
 #include "srvlua.h"
 
 #define SV_DERIVE (-1) /* not given, and the default follows from something else */
@@ -50,6 +51,16 @@ struct sv_string_list {
 
 struct sv_int_list {
     int64_t *items;
+    size_t count;
+};
+
+/* Certificates by server name. */
+struct sv_named_certificate {
+    char *name, *cert_file, *key_file, *passphrase; /* NULL: not given */
+};
+
+struct sv_certificate_map {
+    struct sv_named_certificate *items;
     size_t count;
 };
 
@@ -185,7 +196,26 @@ struct sv_port_settings {
     /* 1.10 framing */
     int64_t package_max_length;
 
+    /* 1.11 TLS */
+    char *ssl_cert_file, *ssl_key_file, *ssl_passphrase;
+    struct sv_certificate_map ssl_sni_certs;
+    int64_t ssl_protocols; /* enum srvlua_tls_version; none of them: all */
+    struct sv_string_list ssl_ciphers;
+    char *ssl_ecdh_curve;
+    bool ssl_prefer_server_ciphers;
+    bool ssl_verify_peer, ssl_allow_self_signed;
+    char *ssl_client_cert_file, *ssl_cafile, *ssl_capath;
+    int64_t ssl_verify_depth; /* 0 = the library's */
+    bool ssl_session_tickets;
+    double ssl_session_timeout;
+    struct sv_string_list ssl_alpn;
+    bool ssl_ktls;
+    /* What was in the files when set was called; `data` NULL: they were not both named, or not good on a port without TLS. */
+    struct sv_tls_bytes certificates;
+
     /* 2.3 defence at the door */
+    double ssl_handshake_timeout; /* 0 = no limit */
+    int64_t ssl_handshake_limit;
     int64_t max_connection_per_ip;
     double connection_rate_per_ip;
     struct sv_string_list connection_limit_exempt;
@@ -212,10 +242,11 @@ bool sv_server_setting_is_given(const struct sv_server_settings *settings, const
 bool sv_port_setting_is_given(const struct sv_port_settings *settings, const char *name);
 
 /* One set call: `server` NULL = port level (server settings are errors then). All or nothing: 0, or -505 with a message
- * like `bad setting 'backlog': expected integer 1..65535, got -1`, -501 without memory. A server-level call first
- * applies the log settings to log->sink (a log_file that cannot be opened is a bad setting); then unknown names,
- * settings without effect and a package_max_length that is too small are told through `log`. */
-int sv_settings_apply(struct sv_server_settings *server, struct sv_port_settings *port,
+ * like `bad setting 'backlog': expected integer 1..65535, got -1`, -501 without memory. is_tls: the port, or one that
+ * inherits from it, speaks TLS, so its certificates must be good. A server-level call first applies the log settings to
+ * log->sink (a log_file that cannot be opened is a bad setting); then unknown names, settings without effect and a
+ * package_max_length that is too small are told through `log`. */
+int sv_settings_apply(struct sv_server_settings *server, struct sv_port_settings *port, bool is_tls,
                       const struct srvlua_setting *settings, size_t count, struct sv_log *log,
                       struct srvlua_status *status);
 

@@ -16,7 +16,9 @@
 #include <unistd.h>
 
 #include "ipc/msgqueue.h"
+#include "net/tls.h"
 #include "process/task_queue.h"
+#include "server/certificates.h"
 
 #define DATE_MAX 64 /* settings.md 1.8 */
 #define CPUS_MAX 4096
@@ -178,4 +180,43 @@ bool sv_check_locations(const struct sv_setting_value *value, char *expected, si
 
 bool sv_check_never_masked(const struct sv_setting_value *value, char *expected, size_t size) {
     return value->number == 0 || fail(expected, size, "false (RFC 6455 forbids servers to mask)");
+}
+
+bool sv_check_tls_versions(const struct sv_setting_value *value, char *expected, size_t size) {
+    uint32_t wanted = (uint32_t)value->number & (SV_TLS_1_2 | SV_TLS_1_3);
+    return !wanted || (wanted & sv_tls_library_versions()) ||
+           fail(expected, size, "TLSv1.2: the library has no TLSv1.3");
+}
+
+bool sv_check_ciphers(const struct sv_setting_value *value, char *expected, size_t size) {
+    char wrong[64] = "";
+    int *ciphers = NULL;
+    if (sv_certificates_parse_ciphers(&value->strings, &ciphers, wrong, sizeof wrong) == 0) {
+        free(ciphers);
+        return true;
+    }
+    snprintf(expected, size, "names of TLS 1.2 suites ('%.63s' is none)", wrong);
+    return false;
+}
+
+bool sv_check_curves(const struct sv_setting_value *value, char *expected, size_t size) {
+    char wrong[64] = "";
+    uint16_t *groups = NULL;
+    if (sv_certificates_parse_curves(value->text, &groups, wrong, sizeof wrong) == 0) {
+        free(groups);
+        return true;
+    }
+    snprintf(expected, size, "'auto' or names of curves ('%.63s' is none)", wrong);
+    return false;
+}
+
+bool sv_check_alpn(const struct sv_setting_value *value, char *expected, size_t size) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < value->strings.count; i++) {
+        size_t length = strlen(value->strings.items[i]);
+        bytes += length + 1;
+        if (length < 1 || length > 255 || bytes > 65533)
+            return fail(expected, size, "list of names of 1..255 bytes, 64 KiB together at most");
+    }
+    return true;
 }

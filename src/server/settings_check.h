@@ -19,6 +19,11 @@ bool sv_check_networks(const struct sv_setting_value *value, char *expected, siz
 bool sv_check_address_and_port(const struct sv_setting_value *value, char *expected, size_t size);
 bool sv_check_length_type(const struct sv_setting_value *value, char *expected, size_t size);
 bool sv_check_locations(const struct sv_setting_value *value, char *expected, size_t size);
+/* TLS: what this build's library can do. */
+bool sv_check_tls_versions(const struct sv_setting_value *value, char *expected, size_t size);
+bool sv_check_ciphers(const struct sv_setting_value *value, char *expected, size_t size);
+bool sv_check_curves(const struct sv_setting_value *value, char *expected, size_t size);
+bool sv_check_alpn(const struct sv_setting_value *value, char *expected, size_t size);
 bool sv_check_never_masked(const struct sv_setting_value *value, char *expected, size_t size);
 
 #endif

@@ -32,7 +32,7 @@ enum sv_setting_type {                            /* kept in settings.h as */
                        SV_SETTING_STRING_LIST,    /* struct sv_string_list */
                        SV_SETTING_STRING_OR_LIST, /* struct sv_string_list: a list, or one string */
                        SV_SETTING_PAIR_LIST,      /* not kept: a list of two strings each, or a map with one entry */
-                       SV_SETTING_MAP,            /* not kept: names to tables */
+                       SV_SETTING_CERTIFICATES,   /* struct sv_certificate_map */
                        SV_SETTING_FILE_MODE,      /* int64_t: a number, or octal digits as text */
                        SV_SETTING_TLS_VERSIONS    /* int64_t: bits, or a list of names */
 };

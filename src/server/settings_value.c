@@ -50,7 +50,7 @@ void sv_setting_describe(const struct sv_setting_row *row, char *text, size_t si
         [SV_SETTING_STRING_LIST] = "list of strings",
         [SV_SETTING_STRING_OR_LIST] = "string or list of strings",
         [SV_SETTING_PAIR_LIST] = "list of pairs of strings",
-        [SV_SETTING_MAP] = "table of tables with string keys",
+        [SV_SETTING_CERTIFICATES] = "map of server names to tables",
         [SV_SETTING_FILE_MODE] = "file mode like '0600'",
         [SV_SETTING_TLS_VERSIONS] = "list of 'TLSv1.2', 'TLSv1.3', or the sum of their SSL_ constants",
     };
@@ -217,22 +217,27 @@ static int read_string(struct sv_setting_value *value, const struct sv_setting_r
 }
 
 /* daemonize changes the directory, so relative paths are fixed now. */
-static int read_path(struct sv_setting_value *value, const struct sv_setting_row *row,
-                     const struct srvlua_value *given) {
+static int copy_path(char **path, const struct srvlua_value *given) {
     if (!is_text(given, false))
         return BAD;
     if (given->length == 0 || given->string[0] == '/') {
-        value->text = copy_text(given->string, given->length);
+        *path = copy_text(given->string, given->length);
     } else {
         char *directory = getcwd(NULL, 0);
         if (!directory)
             return BAD; /* the current directory is gone: there is no such path */
-        if (asprintf(&value->text, "%s/%.*s", directory, (int)given->length, given->string) < 0)
-            value->text = NULL;
+        if (asprintf(path, "%s/%.*s", directory, (int)given->length, given->string) < 0)
+            *path = NULL;
         free(directory);
     }
-    if (!value->text)
-        return OUT_OF_MEMORY;
+    return *path ? 0 : OUT_OF_MEMORY;
+}
+
+static int read_path(struct sv_setting_value *value, const struct sv_setting_row *row,
+                     const struct srvlua_value *given) {
+    int result = copy_path(&value->text, given);
+    if (result < 0)
+        return result;
     value->length = strlen(value->text);
     return row->max > 0 && (double)value->length > row->max ? BAD : 0;
 }
@@ -314,14 +319,66 @@ static int read_pairs(struct sv_setting_value *value, const struct srvlua_value 
     return 0;
 }
 
-/* Keeps the number of entries only. */
-static int read_map(struct sv_setting_value *value, const struct srvlua_value *given) {
+static int bad_certificate(char *problem, size_t size, const char *name, const char *other_entry) {
+    append(problem, size, "'%.60s' needs a table with ssl_cert_file, ssl_key_file and perhaps ssl_passphrase", name);
+    if (other_entry)
+        append(problem, size, ", got '%.60s'", other_entry);
+    return BAD;
+}
+
+static int read_certificate_entry(struct sv_named_certificate *certificate, const struct srvlua_setting *entry,
+                                  char *problem, size_t size) {
+    int result = 0;
+
+    if (strcmp(entry->name, "ssl_cert_file") == 0)
+        result = copy_path(&certificate->cert_file, &entry->value);
+    else if (strcmp(entry->name, "ssl_key_file") == 0)
+        result = copy_path(&certificate->key_file, &entry->value);
+    else if (strcmp(entry->name, "ssl_passphrase") != 0)
+        return bad_certificate(problem, size, certificate->name, entry->name);
+    else if (!is_text(&entry->value, false))
+        result = BAD;
+    else if (!(certificate->passphrase = copy_text(entry->value.string, entry->value.length)))
+        result = OUT_OF_MEMORY;
+    if (result == BAD) {
+        append(problem, size, "'%.60s' needs a string as %s, got ", certificate->name, entry->name);
+        append_given(&entry->value, problem, size);
+    }
+    return result;
+}
+
+static int read_certificate(struct sv_named_certificate *certificate, const struct srvlua_setting *given, char *problem,
+                            size_t size) {
+    if (!is_table(&given->value, SRVLUA_VALUE_MAP))
+        return bad_certificate(problem, size, given->name, NULL);
+    certificate->name = copy_text(given->name, strlen(given->name));
+    if (!certificate->name)
+        return OUT_OF_MEMORY;
+    for (size_t i = 0; i < given->value.length; i++) {
+        int result = read_certificate_entry(certificate, &given->value.entries[i], problem, size);
+        if (result < 0)
+            return result;
+    }
+    if (certificate->cert_file && *certificate->cert_file && certificate->key_file && *certificate->key_file)
+        return 0;
+    return bad_certificate(problem, size, certificate->name, NULL);
+}
+
+static int read_certificates(struct sv_setting_value *value, const struct srvlua_value *given, char *problem, size_t size) {
+    struct sv_certificate_map *map = &value->certificates;
     if (!is_table(given, SRVLUA_VALUE_MAP))
         return BAD;
-    for (size_t i = 0; i < given->length; i++)
-        if (!is_table(&given->entries[i].value, SRVLUA_VALUE_MAP))
-            return BAD;
-    value->number = (double)given->length;
+    if (given->length == 0)
+        return 0;
+    map->items = calloc(given->length, sizeof *map->items);
+    if (!map->items)
+        return OUT_OF_MEMORY;
+    while (map->count < given->length) {
+        size_t at = map->count++;
+        int result = read_certificate(&map->items[at], &given->entries[at], problem, size);
+        if (result < 0)
+            return result;
+    }
     return 0;
 }
 
@@ -342,16 +399,24 @@ static int read_file_mode(struct sv_setting_value *value, const struct srvlua_va
     return is_integer(value->number) && value->number >= 0 && value->number <= 0777 ? 0 : BAD;
 }
 
+enum { OLD_TLS = 2 | 4 | 8 | 16, TLS_1_2 = SRVLUA_SSL_TLSv1_2, TLS_1_3 = SRVLUA_SSL_TLSv1_3, DTLS = 128 };
+
+bool sv_setting_has_old_tls(const struct srvlua_value *given) {
+    return given->type == SRVLUA_VALUE_NUMBER && ((int)given->number & OLD_TLS);
+}
+
+/* Versions that are never offered are dropped, unless nothing is left then. */
 static int read_tls_versions(struct sv_setting_value *value, const struct srvlua_value *given) {
-    enum { OLD_BITS = 2 | 4 | 8 | 16, TLS_1_2 = 32, TLS_1_3 = 64, DTLS = 128 };
     int bits = 0;
 
+    if (given->type == SRVLUA_VALUE_BOOLEAN && !given->boolean)
+        return 0;
     if (given->type == SRVLUA_VALUE_NUMBER) {
-        if (!is_integer(given->number) || given->number < 0 || given->number > (OLD_BITS | TLS_1_2 | TLS_1_3 | DTLS))
+        if (!is_integer(given->number) || given->number < 0 || given->number > (OLD_TLS | TLS_1_2 | TLS_1_3 | DTLS))
             return BAD;
-        value->number = given->number;
         bits = (int)given->number;
-        return bits & 1 || (bits && !(bits & ~OLD_BITS)) ? BAD : 0; /* only versions that are never offered */
+        value->number = bits & ~OLD_TLS;
+        return bits & 1 || (bits && value->number == 0) ? BAD : 0;
     }
     if (!is_table(given, SRVLUA_VALUE_LIST))
         return BAD;
@@ -368,8 +433,9 @@ static int read_tls_versions(struct sv_setting_value *value, const struct srvlua
     return 0;
 }
 
+/* BAD with an empty `problem`: the usual words will do. */
 static int read_by_type(struct sv_setting_value *value, const struct sv_setting_row *row,
-                        const struct srvlua_value *given) {
+                        const struct srvlua_value *given, char *problem, size_t size) {
     switch (row->type) {
     case SV_SETTING_BOOL:
         return read_bool(value, given);
@@ -395,8 +461,8 @@ static int read_by_type(struct sv_setting_value *value, const struct sv_setting_
         return read_string_or_list(value, given);
     case SV_SETTING_PAIR_LIST:
         return read_pairs(value, given);
-    case SV_SETTING_MAP:
-        return read_map(value, given);
+    case SV_SETTING_CERTIFICATES:
+        return read_certificates(value, given, problem, size);
     case SV_SETTING_FILE_MODE:
         return read_file_mode(value, given);
     case SV_SETTING_TLS_VERSIONS:
@@ -410,8 +476,9 @@ int sv_setting_value_read(struct sv_setting_value *value, const struct sv_settin
     char expected[192];
 
     *value = (struct sv_setting_value){0};
-    int result = read_by_type(value, row, given);
-    if (result == BAD) {
+    *problem = '\0';
+    int result = read_by_type(value, row, given, problem, size);
+    if (result == BAD && !*problem) {
         sv_setting_describe(row, expected, sizeof expected);
         complain(given, expected, problem, size);
     } else if (result == 0 && row->check && !row->check(value, expected, sizeof expected)) {
@@ -424,13 +491,46 @@ int sv_setting_value_read(struct sv_setting_value *value, const struct sv_settin
 
 /* ----------------------------------------------------------------------------------------------------------- values */
 
+static void free_certificates(struct sv_certificate_map *map) {
+    for (size_t i = 0; i < map->count; i++) {
+        free(map->items[i].name);
+        free(map->items[i].cert_file);
+        free(map->items[i].key_file);
+        free(map->items[i].passphrase);
+    }
+    free(map->items);
+}
+
 void sv_setting_value_free(struct sv_setting_value *value) {
+    free_certificates(&value->certificates);
     for (size_t i = 0; i < value->strings.count; i++)
         free(value->strings.items[i]);
     free(value->strings.items);
     free(value->integers.items);
     free(value->text);
     *value = (struct sv_setting_value){0};
+}
+
+static bool copy_if_given(char **to, const char *from) {
+    *to = from ? strdup(from) : NULL;
+    return *to || !from;
+}
+
+static bool copy_certificates(struct sv_certificate_map *to, const struct sv_certificate_map *from) {
+    if (from->count == 0)
+        return true;
+    to->items = calloc(from->count, sizeof *to->items);
+    if (!to->items)
+        return false;
+    for (size_t i = 0; i < from->count; i++) {
+        struct sv_named_certificate *copy = &to->items[to->count++];
+        if (!copy_if_given(&copy->name, from->items[i].name) ||
+            !copy_if_given(&copy->cert_file, from->items[i].cert_file) ||
+            !copy_if_given(&copy->key_file, from->items[i].key_file) ||
+            !copy_if_given(&copy->passphrase, from->items[i].passphrase))
+            return false;
+    }
+    return true;
 }
 
 int sv_setting_value_copy(struct sv_setting_value *to, const struct sv_setting_value *from) {
@@ -458,6 +558,8 @@ int sv_setting_value_copy(struct sv_setting_value *to, const struct sv_setting_v
                 goto fail;
         }
     }
+    if (!copy_certificates(&to->certificates, &from->certificates))
+        goto fail;
     return 0;
 fail:
     sv_setting_value_free(to);
@@ -477,10 +579,27 @@ static bool same_text(const char *one, size_t length, const char *other, size_t 
     return length == other_length && (length == 0 || memcmp(one, other, length) == 0); /* none equals '' */
 }
 
+static bool is_same_if_given(const char *one, const char *other) {
+    return one && other ? strcmp(one, other) == 0 : one == other;
+}
+
+/* Maps that were read from the same table have the same order; others count as different. */
+static bool same_certificates(const struct sv_certificate_map *one, const struct sv_certificate_map *other) {
+    if (one->count != other->count)
+        return false;
+    for (size_t i = 0; i < one->count; i++)
+        if (!is_same_if_given(one->items[i].name, other->items[i].name) ||
+            !is_same_if_given(one->items[i].cert_file, other->items[i].cert_file) ||
+            !is_same_if_given(one->items[i].key_file, other->items[i].key_file) ||
+            !is_same_if_given(one->items[i].passphrase, other->items[i].passphrase))
+            return false;
+    return true;
+}
+
 bool sv_setting_value_equals(const struct sv_setting_value *one, const struct sv_setting_value *other) {
     if (one->number != other->number || one->function != other->function ||
         !same_text(one->text, one->length, other->text, other->length) || one->strings.count != other->strings.count ||
-        one->integers.count != other->integers.count)
+        one->integers.count != other->integers.count || !same_certificates(&one->certificates, &other->certificates))
         return false;
     for (size_t i = 0; i < one->strings.count; i++)
         if (strcmp(one->strings.items[i], other->strings.items[i]) != 0)

@@ -14,6 +14,7 @@ struct sv_setting_value {
     const void *function;
     struct sv_string_list strings;
     struct sv_int_list integers;
+    struct sv_certificate_map certificates;
 };
 
 /* Reads `given`. 0; -505 with `problem` saying "expected ..., got ..."; -501. */
@@ -26,6 +27,9 @@ int sv_setting_value_copy(struct sv_setting_value *to, const struct sv_setting_v
 /* The default as a value that owns nothing: not to be freed. */
 struct sv_setting_value sv_setting_value_default(const struct sv_setting_row *row);
 bool sv_setting_value_equals(const struct sv_setting_value *one, const struct sv_setting_value *other);
+
+/* ssl_protocols: it names versions that are never offered. */
+bool sv_setting_has_old_tls(const struct srvlua_value *given);
 
 /* What the row accepts, in words: "integer 1..65535". */
 void sv_setting_describe(const struct sv_setting_row *row, char *text, size_t size);

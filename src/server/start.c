@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/errors.h"
+#include "server/certificates.h"
 #include "server/server.h"
 #include "server/settings_table.h"
 
@@ -29,11 +30,12 @@ static int check_proxy(const srvlua_server *server, struct srvlua_status *status
 static int check_callbacks(srvlua_server *server, struct srvlua_status *status) {
     for (size_t i = 0; i < server->port_count; i++) {
         const struct srvlua_port *port = server->ports[i];
-        enum srvlua_event needed = sv_type_is_stream(port->type) ? SRVLUA_ON_RECEIVE : SRVLUA_ON_PACKET;
+        bool has_sessions = sv_type_is_stream(port->type) || port->has_ssl;
+        enum srvlua_event needed = has_sessions ? SRVLUA_ON_RECEIVE : SRVLUA_ON_PACKET;
         if (!has_callback(server, port, needed))
             return sv_fail(status, SRVLUA_ERROR_SERVER_INVALID_CALLBACK, "port %zu (%s) needs a '%s' callback", i + 1, port->host,
                            srvlua_event_name(needed));
-        if (sv_type_is_stream(port->type) && server->effective.enable_delay_receive && !has_callback(server, port, SRVLUA_ON_CONNECT))
+        if (has_sessions && server->effective.enable_delay_receive && !has_callback(server, port, SRVLUA_ON_CONNECT))
             return sv_fail(status, SRVLUA_ERROR_INVALID_PARAMS, "enable_delay_receive needs a 'connect' callback: nobody could confirm");
     }
     if (server->effective.task_worker_num && !server->callbacks[SRVLUA_ON_TASK].function)
@@ -76,7 +78,7 @@ static int finish_settings(srvlua_server *server, struct srvlua_status *status) 
     if (!streams) return sv_fail(status, SRVLUA_ERROR_MALLOC_FAIL, "out of memory");
     size_t count = 0;
     for (size_t i = 0; i < server->port_count; i++)
-        if (sv_type_is_stream(server->ports[i]->type)) streams[count++] = &server->ports[i]->effective;
+        if (sv_type_is_stream(server->ports[i]->type) || server->ports[i]->has_ssl) streams[count++] = &server->ports[i]->effective;
     if (result == 0) sv_settings_derive_heartbeat(&server->effective, streams, count);
     free(streams);
     for (size_t i = 0; result == 0 && i < server->port_count; i++) result = sv_port_settings_finish(&server->ports[i]->effective, status);
@@ -106,6 +108,15 @@ static void fill_options(struct sv_socket_options *options, const struct sv_port
 static int fill_networks(struct sv_networks *networks, const struct sv_string_list *texts) {
     sv_networks_free(networks);
     return sv_networks_parse(networks, texts->items, texts->count);
+}
+
+static void fill_tls(const srvlua_server *server, const struct srvlua_port *port, struct sv_port_rules *rules) {
+    if (!port->has_ssl) return;
+    rules->tls = &port->tls;
+    rules->certificates = &server->certificates[port->index];
+    rules->tls_shared = port->tls_shared;
+    rules->handshake_timeout_ns = (int64_t)(port->effective.ssl_handshake_timeout * 1e9);
+    rules->handshake_limit = port->effective.ssl_handshake_limit;
 }
 
 static int make_rules(srvlua_server *server, struct srvlua_status *status) {
@@ -143,6 +154,7 @@ static int make_rules(srvlua_server *server, struct srvlua_status *status) {
                                         .visitor_rate = settings->connection_rate_per_ip,
                                         .visitor_exempt = &port->exempt};
         fill_options(&rules->options, settings);
+        fill_tls(server, port, rules);
     }
     return 0;
 }
@@ -237,6 +249,7 @@ static void fill_config(srvlua_server *server) {
                   .choose = sv_dispatch_choose,
                   .ask = server->dispatch ? sv_dispatcher_ask : NULL,
                   .failed = sv_events_failed,
+                  .renew = sv_certificates_renew,
                   .run_user = sv_events_run_user,
                   .command = sv_commands_take,
                   .before_sleep = sv_events_before_sleep,
@@ -245,6 +258,7 @@ static void fill_config(srvlua_server *server) {
         .log = server->log,
         .ports = server->rules,
         .port_count = (uint16_t)server->port_count,
+        .certificates = server->certificates,
         .role = SRVLUA_ROLE_BEFORE,
         .slot = -1};
 }
@@ -252,6 +266,7 @@ static void fill_config(srvlua_server *server) {
 static int prepare(srvlua_server *server, struct srvlua_status *status) {
     int result = finish_settings(server, status);
     if (result == 0) result = check_callbacks(server, status);
+    if (result == 0) result = sv_certificates_check(server, status);
     if (result == 0) result = check_proxy(server, status);
     return result ? result : sv_dispatcher_check(server, status);
 }
@@ -277,9 +292,11 @@ int srvlua_start(srvlua_server *server, struct srvlua_status *status) {
     if (result) return result;
     result = prepare(server, status);
     if (result == 0) result = open_listeners(server, status);
+    if (result == 0) result = sv_certificates_open(server, status);
     if (result == 0) result = make_rules(server, status);
     if (result == 0) result = sv_dispatcher_open(server, status);
     if (result) {
+        sv_certificates_close(server);
         forget_finished(server);
         return sv_server_note(server, result);
     }
@@ -290,6 +307,7 @@ int srvlua_start(srvlua_server *server, struct srvlua_status *status) {
     result = sv_runtime_run(&server->rt, status);
     server->rt.role = SRVLUA_ROLE_AFTER;
     sv_dispatcher_close(server);
+    sv_certificates_close(server);
     server->log = sv_log_view(server->sink, "master", -1);
     for (size_t i = 0; i < server->port_count; i++) sv_listener_close(&server->ports[i]->listener, true);
     if (result && result != -SRVLUA_ERROR_SERVER_WORKER_TERMINATED && server->rt.is_in_background) give_up_daemon(server, result, status);

@@ -52,7 +52,7 @@ function Server:on(event, callback) end
 --- Adds a listener. Before start.
 ---@param host string IPv4 or IPv6 text, host name or unix path
 ---@param port integer 0 = the kernel chooses; without effect for unix sockets
----@param sock_type integer `srvlua.SOCK_*`
+---@param sock_type integer `srvlua.SOCK_*`, `+ srvlua.SSL` for TLS (UDP: DTLS)
 ---@return srvlua.Port|false port, string? message, integer? code  9004, 9005, 504, 724, 509, errno of bind
 function Server:addListener(host, port, sock_type) end
 Server.listen = Server.addListener
@@ -71,6 +71,12 @@ function Server:start() end
 ---@param only_task_workers? boolean default false
 ---@return boolean ok, string? message, integer? code  507: no manager; 509
 function Server:reload(only_task_workers) end
+
+--- Reads the certificate files of a port with TLS, or of all of them, again. New handshakes use them; connections stay as
+--- they are. All ports change or none. Any process of a running server, if it may read the files.
+---@param port? srvlua.Port|integer the port, or its number in `server.ports`; default: all with TLS
+---@return boolean ok, string? message, integer? code  errno: a file cannot be read; 505: it is not good, or the port has no TLS; 507: no port has TLS; 509
+function Server:reloadCertificates(port) end
 
 --- Stops a worker; its manager starts another. Any process of a running server, without id workers only.
 ---@param worker_id? integer default -1: this one
@@ -169,6 +175,16 @@ function Server:heartbeat(close_them) end
 ---@field send_queued_bytes integer
 ---@field uid integer? if it was bound
 ---@field worker_id integer? with dispatch_mode 'co_conn'
+---@field proxy_ip string? of who sent the PROXY header, if there was one
+---@field proxy_port integer?
+---@field ssl boolean? true on a port with TLS
+---@field ssl_protocol string? 'TLSv1.2', 'TLSv1.3', 'DTLSv1.2'; this and the following in the process that ran `connect` for it
+---@field ssl_cipher string? IANA name
+---@field ssl_server_name string? that the client asked for (SNI)
+---@field ssl_alpn string? the protocol that was agreed on
+---@field ssl_client_cert string? the client's certificate, PEM
+---@field ssl_resumed boolean? by a ticket
+---@field ssl_ktls boolean? the kernel encrypts what is sent
 
 --- What is known of a connection; works in its close callback too. BASE: this worker's own connections only.
 ---@param fd integer session id

@@ -78,17 +78,16 @@
 ---@field kernel_socket_send_buffer_size? integer|string
 --- SO_RCVBUF of the listener, and so of each accepted connection, and of datagram sockets. Default: the kernel's.
 ---@field kernel_socket_recv_buffer_size? integer|string
---- Way to the task workers: rings in shared memory (`ring`), or a SysV message queue (`queue`, `queue_any`). *Not
---- yet: needs tasks.* Default: `'ring'`.
+--- Way to the task workers: rings in shared memory (`ring`), or a SysV message queue (`queue`, `queue_any`).
+--- Default: `'ring'`.
 ---@field task_ipc_mode? 'ring'|'unixsock'|'queue'|'queue_any'|integer
---- Key of the SysV queue; 0 = a private one. A queue with a key outlives the server. *Not yet: needs tasks.*
---- Default: 0.
+--- Key of the SysV queue; 0 = a private one. A queue with a key outlives the server. Default: 0.
 ---@field message_queue_key? integer
 --- A task worker leaves after so many tasks. 0 = never. Default: 0.
 ---@field task_max_request? integer
 --- A random 1..grace is added per process. Default: half of task_max_request if that is above 10, else 0.
 ---@field task_max_request_grace? integer
---- Directory for payloads over 8 KiB when `task_ipc_mode` is a queue. *Not yet: needs tasks.* Default: `'/tmp'`.
+--- Directory for payloads over 8 KiB when `task_ipc_mode` is a queue. Made if it is not there. Default: `'/tmp'`.
 ---@field task_tmpdir? string
 --- Task workers run an event loop, each task in its own coroutine. Default: false.
 ---@field task_enable_coroutine? boolean
@@ -139,7 +138,8 @@
 ---@field dns_cache_expire? number
 --- Names that the cache of one process holds. Default: 1000.
 ---@field dns_cache_capacity? integer
---- Warns when a process ends with suspended coroutines. *Not yet: needs the coroutine API.* Default: true.
+--- Warns, with their stacks, of coroutines that are suspended when a user process has nothing left to do. Default:
+--- true.
 ---@field enable_deadlock_check? boolean
 --- No effect: there is no pool of threads for blocking calls. Default: 0.
 ---@field aio_core_worker_num? integer
@@ -226,52 +226,52 @@
 --- Longest time from the first byte of a packet to its last; then the connection is closed. 0 = off. *Not yet:
 --- needs framing.* Default: 0.
 ---@field package_timeout? number
---- PEM file of the certificate chain, leaf first. *Not yet: needs TLS.* Default: none.
+--- PEM file of the certificate chain, leaf first. Default: none.
 ---@field ssl_cert_file? string
---- PEM file of the private key. *Not yet: needs TLS.* Default: none.
+--- PEM file of the private key. Default: none.
 ---@field ssl_key_file? string
---- Of an encrypted key. *Not yet: needs TLS.* Default: none.
+--- Of an encrypted key. Default: none.
 ---@field ssl_passphrase? string
---- More certificates by server name: each a table with `ssl_cert_file`, `ssl_key_file` and `ssl_passphrase`. *Not
---- yet: needs TLS.* Default: none.
+--- More certificates by server name: each a table with `ssl_cert_file`, `ssl_key_file` and `ssl_passphrase`.
+--- Default: none.
 ---@field ssl_sni_certs? table
---- Versions that are offered. *Not yet: needs TLS.* Default: 1.2, and 1.3 where the library has it.
+--- Versions that are offered. Default: 1.2, and 1.3 where the library has it.
 ---@field ssl_protocols? string[]|integer
---- Suites for TLS 1.2, separated by `:` or as a list. *Not yet: needs TLS.* Default: the library's modern set.
+--- Suites for TLS 1.2, separated by `:` or as a list. Default: the library's modern set.
 ---@field ssl_ciphers? string|string[]
---- Curves in order of preference, separated by `:`. *Not yet: needs TLS.* Default: `'auto'`.
+--- Curves in order of preference, separated by `:`. Default: `'auto'`.
 ---@field ssl_ecdh_curve? string
 --- No effect: no finite-field suites are offered. Default: none.
 ---@field ssl_dhparam? string
---- The server's order of suites decides. *Not yet: needs TLS.* Default: true.
+--- The server's order of suites decides. Default: true.
 ---@field ssl_prefer_server_ciphers? boolean
 --- No effect: TLS compression is unsafe and never on. Default: false.
 ---@field ssl_compress? boolean
 --- No effect. Default: true.
 ---@field ssl_disable_compression? boolean
---- The client must show a valid certificate. *Not yet: needs TLS.* Default: false.
+--- The client must show a valid certificate. Default: false.
 ---@field ssl_verify_peer? boolean
---- With `ssl_verify_peer`, a self-signed certificate will do. *Not yet: needs TLS.* Default: false.
+--- With `ssl_verify_peer`, a self-signed certificate will do. Default: false.
 ---@field ssl_allow_self_signed? boolean
---- PEM file of CA certificates for client certificates. *Not yet: needs TLS.* Default: none.
+--- PEM file of CA certificates for client certificates. Default: none.
 ---@field ssl_client_cert_file? string
---- PEM file of more CA certificates. *Not yet: needs TLS.* Default: none.
+--- PEM file of more CA certificates. Default: none.
 ---@field ssl_cafile? string
---- Directory of more CA certificates. *Not yet: needs TLS.* Default: none.
+--- Directory of more CA certificates. Default: none.
 ---@field ssl_capath? string
---- Most intermediate certificates. *Not yet: needs TLS.* Default: the library's.
+--- Most intermediate certificates. Default: the library's.
 ---@field ssl_verify_depth? integer
---- Sessions can be resumed with tickets. *Not yet: needs TLS.* Default: true.
+--- Sessions can be resumed with tickets. Default: true.
 ---@field ssl_session_tickets? boolean
---- Life of a ticket. *Not yet: needs TLS.* Default: 3600.
+--- Life of a ticket. Default: 3600.
 ---@field ssl_session_timeout? number
---- ALPN names of raw stream ports. *Not yet: needs TLS.* Default: none.
+--- ALPN names of raw stream ports. Default: none.
 ---@field ssl_alpn? string[]
---- Sending moves into the kernel where it can. *Not yet: needs TLS.* Default: false.
+--- Sending moves into the kernel where it can. Default: false.
 ---@field ssl_ktls? boolean
---- From accept to the end of the handshake. 0 = no limit. *Not yet: needs TLS.* Default: 10.
+--- From accept to the end of the handshake. 0 = no limit. Default: 10.
 ---@field ssl_handshake_timeout? number
---- Unfinished handshakes per reactor; further clients wait. 0 = no limit. *Not yet: needs TLS.* Default: 1000.
+--- Unfinished handshakes per reactor; further clients wait. 0 = no limit. Default: 1000.
 ---@field ssl_handshake_limit? integer
 --- Fills `request.cookie`. *Not yet: needs HTTP.* Default: true.
 ---@field http_parse_cookie? boolean

@@ -35,6 +35,8 @@
 ---@field UNIX_STREAM integer
 ---@field UNIX_DGRAM integer
 ---@field SSL integer
+---@field SSL_TLSv1_2 integer
+---@field SSL_TLSv1_3 integer
 ---@field WORKER_BUSY integer
 ---@field WORKER_IDLE integer
 ---@field WORKER_EXIT integer
