@@ -57,7 +57,7 @@ TEST(handshake_through_a_socket_that_takes_little) {
     size_t filled = 0;
     while ((got = send(pair.fd, filler, filled ? 1 : 512, MSG_DONTWAIT)) > 0)
         filled += (size_t)got;
-    CHECK(sv_tls_handshake(pair.tls) == SV_TLS_WANTS_OUTPUT && sv_tls_has_output(pair.tls));
+    CHECK(sv_tls_handshake(pair.tls) == SV_TLS_WANTS_OUTPUT && sv_tls_pending(pair.tls));
     CHECK(sv_tls_handshake(pair.tls) == SV_TLS_WANTS_OUTPUT);
     while (filled > 0 && (got = recv(pair.client.fd, filler, filled, MSG_DONTWAIT)) > 0)
         filled -= (size_t)got;
@@ -92,7 +92,7 @@ TEST(memory_of_a_connection) {
             pairs[i].tls = NULL;
         }
         size_t after = mallinfo2().uordblks;
-        CHECK((before - after) / COUNT <= 40960);
+        CHECK((before - after) / COUNT <= (MBEDTLS_VERSION_NUMBER < 0x03000000 ? 40960 : 43008));
     }
     for (int i = 0; i < COUNT; i++)
         close_pair(&pairs[i]);
@@ -181,7 +181,7 @@ TEST(bulk_both_ways_through_tiny_buffers) {
             is_right &= room[i] == (unsigned char)~byte_at(read++);
     }
     CHECK(received == TOTAL && read == TOTAL && is_right);
-    CHECK(!sv_tls_has_output(pair.tls));
+    CHECK(!sv_tls_pending(pair.tls));
     close_pair(&pair);
     close_server(&server, true);
 }
@@ -199,7 +199,7 @@ TEST(output_of_a_client_that_does_not_read) {
     int sends = 0;
     while ((count = sv_tls_send(pair.tls, &all, 1)) > 0 && sends < 1000)
         sends++;
-    CHECK(count == -EAGAIN && sv_tls_has_output(pair.tls));
+    CHECK(count == -EAGAIN && sv_tls_pending(pair.tls));
     CHECK(sv_tls_memory(pair.tls) < 40960 + 66560);
     CHECK(sv_tls_flush(pair.tls) == -EAGAIN);
     close_pair(&pair);
@@ -217,7 +217,7 @@ TEST(close_notify_of_the_client) {
     CHECK(sv_tls_receive(pair.tls, data, sizeof data) == 3);
     CHECK(sv_tls_has_input(pair.tls)); /* the end */
     CHECK(sv_tls_receive(pair.tls, data, sizeof data) == 0 && sv_tls_was_closed_cleanly(pair.tls));
-    CHECK(sv_tls_receive(pair.tls, data, sizeof data) == 0);
+    CHECK(!sv_tls_has_input(pair.tls) && sv_tls_receive(pair.tls, data, sizeof data) == 0);
     struct iovec word = {"bye", 3}; /* the other direction is still open */
     CHECK(sv_tls_send(pair.tls, &word, 1) == 3);
     CHECK(sv_tls_shut(pair.tls) == 0 && sv_tls_shut(pair.tls) == 0);

@@ -345,7 +345,7 @@ enum sv_tls_step sv_tls_handshake(struct sv_tls *tls) {
 
 bool sv_tls_has_input(const struct sv_tls *tls) {
     if (tls->state != SV_TLS_OPEN)
-        return tls->state > SV_TLS_OPEN; /* the end, or why there will be nothing more */
+        return tls->state > SV_TLS_OPEN && !tls->has_told_end;
     return has_read_ahead(tls) || mbedtls_ssl_get_bytes_avail(&tls->ssl) > 0 || mbedtls_ssl_check_pending(&tls->ssl) != 0;
 }
 
@@ -380,13 +380,19 @@ static ssize_t receive_record(struct sv_tls *tls, unsigned char *data, size_t si
     return tls->is_datagram ? -EAGAIN : fail(tls, MBEDTLS_ERR_SSL_INVALID_RECORD);
 }
 
+/* What there is besides bytes: the end or a failure. */
+static ssize_t tell_end(struct sv_tls *tls, ssize_t result) {
+    tls->has_told_end = true;
+    return result;
+}
+
 ssize_t sv_tls_receive(struct sv_tls *tls, void *data, size_t size) {
     size_t filled = 0;
     ssize_t count = 0;
     if (tls->state == SV_TLS_BROKEN)
-        return tls->failure;
+        return tell_end(tls, tls->failure);
     if (tls->state == SV_TLS_ENDED)
-        return 0;
+        return tell_end(tls, 0);
     if (tls->state != SV_TLS_OPEN)
         return -EAGAIN;
     tls->reads_left = tls->is_datagram ? READS_OF_DATAGRAMS : READS_OF_RECEIVE;
@@ -401,7 +407,9 @@ ssize_t sv_tls_receive(struct sv_tls *tls, void *data, size_t size) {
     tls->is_receiving = false;
     if (tls->port->scratch->output_length > 0)
         push_output(tls); /* alerts; if the socket is broken the next call meets it */
-    return filled > 0 ? (ssize_t)filled : count; /* an end or error is said by the next call: the state has it */
+    if (filled > 0)
+        return (ssize_t)filled; /* an end or a failure is told by the next call: the state has it */
+    return count == -EAGAIN ? count : tell_end(tls, count);
 }
 
 struct cursor { /* in the caller's vectors */

@@ -28,15 +28,11 @@ void sv_tls_describe_error(int code, char *text, size_t size) {
 }
 
 int sv_tls_random_init(struct sv_tls_random *random) {
-    unsigned char own[sizeof(pid_t) + sizeof(int64_t) + sizeof(void *)]; /* different in every process and port */
-    pid_t pid = getpid();
-    int64_t now = sv_now_ns();
-    memcpy(own, &pid, sizeof pid);
-    memcpy(own + sizeof pid, &now, sizeof now);
-    memcpy(own + sizeof pid + sizeof now, &random, sizeof random);
+    int64_t own[] = {getpid(), sv_now_ns()}; /* besides what the system gives: different in every process */
     mbedtls_entropy_init(&random->entropy);
     mbedtls_ctr_drbg_init(&random->generator);
-    return mbedtls_ctr_drbg_seed(&random->generator, mbedtls_entropy_func, &random->entropy, own, sizeof own);
+    return mbedtls_ctr_drbg_seed(&random->generator, mbedtls_entropy_func, &random->entropy, (const unsigned char *)own,
+                                 sizeof own);
 }
 
 void sv_tls_random_free(struct sv_tls_random *random) {
