@@ -471,7 +471,7 @@ static void end_proxy(struct sv_connection *connection, const struct sv_proxy_he
     release(&connection->input);
     sv_deadline_clear(connection);
     if (header->is_proxied) take_address(connection->session, header);
-    if (!sv_door_admit(reactor, rules, connection->session, connection->session->peer_text)) {
+    if (!sv_door_admit(reactor, rules, connection->session, header->is_proxied ? header->address : NULL)) {
         sv_reactor_kill(connection); /* the door has counted it and said why */
         return;
     }
