@@ -11,11 +11,11 @@
 #include "lua/command.h"
 #include "lua/connections.h"
 #include "lua/coroutine.h"
+#include "lua/dispatch_state.h"
 #include "lua/errors.h"
 #include "lua/event.h"
 #include "lua/port.h"
 #include "lua/process.h"
-#include "lua/reactor_state.h"
 #include "lua/resp.h"
 #include "lua/socket.h"
 #include "lua/task.h"
@@ -175,7 +175,7 @@ static int server_start(lua_State *L, struct sv_lua_server *self) {
     int status;
 
     lua_settop(L, 1);
-    sv_lua_prepare_reactor_states(L, self);
+    sv_lua_prepare_dispatch_states(L, self);
     lua_getfield(L, LUA_REGISTRYINDEX, "srvlua.check");
     if (lua_toboolean(L, -1))
         return check_and_exit(L, self);

@@ -1,23 +1,15 @@
 /* dispatcher.c: the user's own dispatch function: asked in the reactors, judged here (settings.md 3.2, 3.3).
  *
  * Contexts are made in start() before the first fork and used by one reactor thread each; this file knows no language they
- * are written in. runs in: start(); asking, and srvlua_reactor_*, in reactor threads. */
+ * are written in. runs in: start(); asking: reactor threads. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/errors.h"
+#include "server/reactor_handle.h"
 #include "server/server.h"
-
-#define SLOW_NS (10 * SV_NS_PER_MS)
-#define SLOW_WARNING_NS (60 * SV_NS_PER_SECOND)
-
-struct srvlua_reactor { /* what the dispatcher of one reactor holds on to */
-    srvlua_server *server;
-    uint32_t number;
-    void *context;
-};
 
 int srvlua_set_dispatcher(srvlua_server *server, const struct srvlua_dispatcher *dispatcher, struct srvlua_status *status) {
     int result = sv_check_call(server, SV_CALL_CONFIGURE, status);
@@ -119,16 +111,10 @@ static int64_t number_of_address(const struct sv_address *address) {
     return crc32_of(text);
 }
 
-/* One line in so long, whichever reactor has something to say. */
-static bool may_tell(_Atomic int64_t *next_ns, int64_t now_ns, int64_t interval_ns) {
-    int64_t next = atomic_load_explicit(next_ns, memory_order_relaxed);
-    return now_ns >= next && atomic_compare_exchange_strong(next_ns, &next, now_ns + interval_ns);
-}
-
 static int32_t failed(struct srvlua_reactor *reactor, int64_t now_ns, const struct srvlua_status *status) {
     srvlua_server *server = reactor->server;
     sv_count(&sv_inbox_of(&server->rt.ipc, sv_endpoint_of_reactor(reactor->number))->counters, SV_COUNT_ERRORS, 1);
-    if (may_tell(&server->next_dispatch_error_ns, now_ns, SV_NS_PER_SECOND))
+    if (sv_reactor_may_tell(&server->next_dispatch_error_ns, now_ns, SV_NS_PER_SECOND))
         srvlua_reactor_log(reactor, SRVLUA_LOG_ERROR, "dispatch_func failed, dispatch_mode decides: %s", status->message);
     return SRVLUA_USERFUNC_FALLBACK;
 }
@@ -136,7 +122,7 @@ static int32_t failed(struct srvlua_reactor *reactor, int64_t now_ns, const stru
 static int32_t no_worker(struct srvlua_reactor *reactor, int64_t now_ns, int32_t answer, const struct srvlua_status *status) {
     char number[16];
     snprintf(number, sizeof number, "%d", (int)answer);
-    if (may_tell(&reactor->server->next_dispatch_warning_ns, now_ns, SV_NS_PER_SECOND))
+    if (sv_reactor_may_tell(&reactor->server->next_dispatch_warning_ns, now_ns, SV_NS_PER_SECOND))
         srvlua_reactor_log(reactor, SRVLUA_LOG_WARNING, "dispatch_func returned %s, which is no worker: the event is dropped",
                            status->message[0] ? status->message : number);
     return SRVLUA_DISCARD_PACKET;
@@ -168,26 +154,6 @@ int32_t sv_dispatcher_ask(void *context, uint32_t number, const struct sv_connec
     int64_t begin_ns = sv_now_ns();
     int32_t answer = server->dispatch(reactor, reactor->context, &event, &status);
     int64_t now_ns = sv_now_ns();
-    if (now_ns - begin_ns > SLOW_NS && may_tell(&server->next_slow_dispatch_ns, now_ns, SLOW_WARNING_NS))
-        srvlua_reactor_log(reactor, SRVLUA_LOG_WARNING, "dispatch_func took %lld ms: it holds up every connection of its reactor",
-                           (long long)((now_ns - begin_ns) / SV_NS_PER_MS));
+    sv_reactor_tell_slow(reactor, "dispatch_func", &server->next_slow_dispatch_ns, begin_ns, now_ns);
     return judge(reactor, type, now_ns, answer, &status);
-}
-
-/* ------------------------------------------------------------------------------------------- what it may ask back */
-
-srvlua_server *srvlua_reactor_server(const srvlua_reactor *reactor) {
-    return reactor->server;
-}
-
-int srvlua_reactor_id(const srvlua_reactor *reactor) {
-    return (int)reactor->number;
-}
-
-void srvlua_reactor_log(srvlua_reactor *reactor, enum srvlua_log_level level, const char *format, ...) {
-    struct sv_log log = sv_log_view(reactor->server->sink, "reactor", (int)reactor->number);
-    va_list arguments;
-    va_start(arguments, format);
-    sv_log_vwrite(&log, level, 0, 0, format, arguments);
-    va_end(arguments);
 }
