@@ -590,9 +590,6 @@ struct srvlua_dispatcher {
 SRVLUA_API int srvlua_set_dispatcher(srvlua_server *server, const struct srvlua_dispatcher *dispatcher,
                                      struct srvlua_status *status);
 
-/* The rest is for the calls of one reactor: in its thread, and in `make`. */
-SRVLUA_API srvlua_server *srvlua_reactor_server(const srvlua_reactor *reactor);
-SRVLUA_API int srvlua_reactor_id(const srvlua_reactor *reactor);
 /* How long a packet is (settings.md 3.10, package_length_func): `length` >= 1 bytes of it have come, of which at most 64 KiB are shown.
  * > 0: the length of the whole packet; 0: more bytes are needed; < 0: it is none, and the connection ends. What is wrong may be said in
  * status->message, which is empty at the call. Where it runs, and what it may call: as srvlua_dispatch_function; in BASE mode it runs
@@ -614,6 +611,9 @@ struct srvlua_measurer {
  * is NULL) goes before it. A port that inherits the primary's settings inherits its measurer. */
 SRVLUA_API int srvlua_port_set_measurer(srvlua_port *port, const struct srvlua_measurer *measurer, struct srvlua_status *status);
 
+/* The rest is for the calls of one reactor: in its thread (BASE: worker), and in `make`. */
+SRVLUA_API srvlua_server *srvlua_reactor_server(const srvlua_reactor *reactor);
+SRVLUA_API int srvlua_reactor_id(const srvlua_reactor *reactor); /* BASE: worker id */
 /* As srvlua_get_client_info(), but a failure is not remembered for srvlua_last_error(). -509 in `make`. */
 SRVLUA_API int srvlua_reactor_client_info(srvlua_reactor *reactor, int64_t fd, int ignore_error,
                                           struct srvlua_client_info *info, struct srvlua_status *status);

@@ -59,7 +59,8 @@ describe('set', function()
   it('refuses what is not supported yet instead of ignoring it', function()
     local app = support.boot('BASE', [[
       local server = srvlua.Server('127.0.0.1', 0, srvlua.BASE)
-      for _, name in ipairs { 'open_http_protocol', 'open_length_check', 'open_mqtt_protocol', 'enable_reuse_port' } do
+      for _, name in ipairs { 'open_http_protocol', 'open_http2_protocol', 'enable_static_handler',
+        'enable_reuse_port' } do
         emit('try', pcall(server.set, server, { [name] = true }))
       end
       emit('setting', server.setting)

@@ -248,6 +248,9 @@ TEST(strings_and_paths) {
     CHECK(refuses(fixture, "package_eof", string(""),
                   "bad setting 'package_eof': expected string of 1..8 bytes, got ''"));
     CHECK(set(fixture, "package_eof", string("123456789")) == -505);
+    CHECK(set(fixture, "package_eof", with_nul) == 0);
+    CHECK(fixture->port.package_eof.length == 3 && memcmp(fixture->port.package_eof.bytes, "a\0b", 3) == 0);
+    CHECK(set(fixture, "package_length_type", string("v")) == 0 && *fixture->port.package_length_type == 'v');
     CHECK(
         refuses(fixture, "package_length_type", string("x"),
                 "bad setting 'package_length_type': expected one of the letters c C s S l L n N v V q Q J P, got 'x'"));
@@ -352,10 +355,11 @@ TEST(what_is_not_built_is_refused_unless_it_is_off) {
     CHECK(set(fixture, "http_compression", boolean(0)) == 0);
     CHECK(set(fixture, "hang_warning", boolean(0)) == 0);
     CHECK(set(fixture, "ssl_cert_file", string("")) == 0);
-    CHECK(set(fixture, "package_eof", string("\r\n\r\n")) == 0);
+    CHECK(set(fixture, "http_max_header_size", number(65536)) == 0);
     CHECK(refuses(fixture, "open_http_protocol", boolean(1),
                   "setting 'open_http_protocol' is not supported yet: needs HTTP"));
-    CHECK(refuses(fixture, "package_eof", string("\n"), "setting 'package_eof' is not supported yet: needs framing"));
+    CHECK(refuses(fixture, "http_max_header_size", number(8192),
+                  "setting 'http_max_header_size' is not supported yet: needs HTTP"));
     CHECK(set(fixture, "user", string("no-such-user-here")) == -505);
     CHECK(strcmp(fixture->status.message,
                  "bad setting 'user': expected name or number of a user, got 'no-such-user-here'") == 0);

@@ -14,6 +14,7 @@
 #include "lua/dispatch_state.h"
 #include "lua/errors.h"
 #include "lua/event.h"
+#include "lua/length_state.h"
 #include "lua/port.h"
 #include "lua/process.h"
 #include "lua/resp.h"
@@ -176,6 +177,7 @@ static int server_start(lua_State *L, struct sv_lua_server *self) {
 
     lua_settop(L, 1);
     sv_lua_prepare_dispatch_states(L, self);
+    sv_lua_prepare_length_states(self);
     lua_getfield(L, LUA_REGISTRYINDEX, "srvlua.check");
     if (lua_toboolean(L, -1))
         return check_and_exit(L, self);

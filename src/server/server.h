@@ -1,7 +1,7 @@
 /* server.h: the server object: settings, ports, callbacks, and the runtime that runs it. Everything public goes through here.
  *
  * Owner: the program that made it. Forked processes have their own copies; what is shared lies in the runtime's arena.
- * runs in: one thread of each process; `choose` and `ask` (dispatch.c, dispatcher.c) also in reactor threads, on what never
+ * runs in: one thread of each process; `choose`, `ask` and measuring (dispatch.c, dispatcher.c, measurer.c) also in reactor threads, on what never
  * changes after start(). */
 #ifndef SV_SERVER_SERVER_H
 #define SV_SERVER_SERVER_H
@@ -27,6 +27,8 @@ struct sv_user_process {
     void *user_data;
 };
 
+struct sv_measure; /* measurer.c */
+
 struct srvlua_port {
     srvlua_server *server;
     uint16_t index;
@@ -40,6 +42,7 @@ struct srvlua_port {
     struct sv_tls_rules tls; /* from start() on, if has_ssl */
     struct sv_tls_shared *tls_shared;
     struct sv_networks trusted, exempt; /* of the effective settings, for the rules */
+    struct srvlua_measurer measurer; /* as given; zero: none */
     struct sv_callback callbacks[SRVLUA_EVENT_COUNT];
 };
 
@@ -77,7 +80,8 @@ struct srvlua_server {
     struct srvlua_dispatcher dispatcher;  /* as given; zero: none */
     srvlua_dispatch_function dispatch;    /* from start() on: what reactors ask, NULL: nothing */
     struct srvlua_reactor *reactors;      /* [reactor_num], if they ask */
-    _Atomic int64_t next_dispatch_error_ns, next_dispatch_warning_ns, next_slow_dispatch_ns; /* reactors */
+    struct sv_measure *measures;          /* [reactor_num × ports], if any port has a package_length_func */
+    _Atomic int64_t next_dispatch_error_ns, next_dispatch_warning_ns, next_slow_dispatch_ns, next_slow_measure_ns; /* reactors */
     _Atomic uint32_t rotation; /* dispatch modes that rotate: all reactors of the master count on it */
 };
 
@@ -146,6 +150,30 @@ void sv_dispatcher_close(srvlua_server *server);
 /* `ask` of struct sv_ring_home. runs in: reactor threads. */
 int32_t sv_dispatcher_ask(void *context, uint32_t number, const struct sv_connection *connection, const struct sv_address *from,
                           uint16_t record, const void *data, size_t length);
+
+/* measurer.c: the users' own functions that tell how long packets are. */
+/* Whether somebody runs the functions that were given. 0 or -code. */
+int sv_measurer_check(srvlua_server *server, struct srvlua_status *status);
+/* In start(), before the first fork: makes what reactors need to ask. 0 or -code. */
+int sv_measurer_open(srvlua_server *server, struct srvlua_status *status);
+void sv_measurer_close(srvlua_server *server);
+/* Hook `framing` of the runtime: adds what is a reactor's own to its copy of a port's rules. */
+void sv_measurer_fill(void *context, uint32_t reactor, uint16_t port, struct sv_framer_rules *rules);
+/* A sv_length_function. runs in: reactor threads, BASE workers. */
+int64_t sv_measurer_ask(void *context, const unsigned char *data, size_t length, const char **reason);
+
+/* framing.c */
+#define SV_FRAMING_SWITCHES 4
+/* The switches that are on, in the order of precedence; returns how many. */
+size_t sv_framing_switches(const struct sv_port_settings *settings, const char *names[SV_FRAMING_SWITCHES]);
+/* Whether package_length_func decides. */
+bool sv_framing_is_by_function(const struct sv_port_settings *settings);
+/* Datagram ports have no streams, unless DTLS makes some. */
+bool sv_port_has_streams(const struct srvlua_port *port);
+void sv_framing_fill(struct sv_framer_rules *rules, const struct srvlua_port *port);
+
+/* port_check.c: says in the log what is odd in the settings of ports. 0, or -code for what cannot work. */
+int sv_port_check(srvlua_server *server, struct srvlua_status *status);
 
 /* stats.c */
 void sv_stats_start_file(srvlua_server *server);

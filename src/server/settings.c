@@ -40,7 +40,10 @@ static void store(const struct sv_setting_row *row, void *field, const struct sv
         break;
     case SV_SETTING_STRING:
     case SV_SETTING_PATH:
-        *(char **)field = value->text;
+        if (row->flags & SV_SETTING_BINARY)
+            *(struct sv_bytes *)field = (struct sv_bytes){value->text, value->length};
+        else
+            *(char **)field = value->text;
         break;
     case SV_SETTING_FUNCTION:
         *(struct sv_setting_function *)field = (struct sv_setting_function){
@@ -75,6 +78,11 @@ static struct sv_setting_value load(const struct sv_setting_row *row, const void
         break;
     case SV_SETTING_STRING:
     case SV_SETTING_PATH:
+        if (row->flags & SV_SETTING_BINARY) {
+            value.text = ((const struct sv_bytes *)field)->bytes;
+            value.length = ((const struct sv_bytes *)field)->length;
+            break;
+        }
         value.text = *(char *const *)field;
         value.length = value.text ? strlen(value.text) : 0;
         break;

@@ -64,6 +64,12 @@ struct sv_certificate_map {
     size_t count;
 };
 
+/* A string that may hold any byte; NULL = not given. */
+struct sv_bytes {
+    char *bytes;
+    size_t length;
+};
+
 /* A function that runs in the reactor (settings.md 3.3): a C function, or the bytecode of a Lua function. */
 struct sv_setting_function {
     const void *function;
@@ -194,7 +200,13 @@ struct sv_port_settings {
     int64_t tcp_fastopen;     /* queue length; 0 = off */
 
     /* 1.10 framing */
+    bool open_eof_check, open_eof_split, open_length_check, open_mqtt_protocol, open_redis_protocol;
+    struct sv_bytes package_eof;
+    char *package_length_type; /* one letter */
+    int64_t package_length_offset, package_body_offset;
+    struct sv_setting_function package_length_func;
     int64_t package_max_length;
+    double package_timeout; /* 0 = no limit */
 
     /* 1.11 TLS */
     char *ssl_cert_file, *ssl_key_file, *ssl_passphrase;

@@ -25,7 +25,7 @@ enum sv_setting_type {                            /* kept in settings.h as */
                        SV_SETTING_MILLISECONDS,   /* int64_t */
                        SV_SETTING_SIZE,           /* int64_t */
                        SV_SETTING_ENUM,           /* int64_t */
-                       SV_SETTING_STRING,         /* char * */
+                       SV_SETTING_STRING,         /* char *; with SV_SETTING_BINARY struct sv_bytes */
                        SV_SETTING_PATH,           /* char *, absolute */
                        SV_SETTING_FUNCTION,       /* struct sv_setting_function */
                        SV_SETTING_INT_LIST,       /* struct sv_int_list */

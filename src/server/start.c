@@ -155,6 +155,8 @@ static int make_rules(srvlua_server *server, struct srvlua_status *status) {
                                         .visitor_exempt = &port->exempt};
         fill_options(&rules->options, settings);
         fill_tls(server, port, rules);
+        sv_framing_fill(&rules->framing, port);
+        if (rules->framing.next) rules->package_timeout_ns = (int64_t)(settings->package_timeout * 1e9);
     }
     return 0;
 }
@@ -248,6 +250,7 @@ static void fill_config(srvlua_server *server) {
                   .is_expecting = sv_tasks_is_expecting,
                   .choose = sv_dispatch_choose,
                   .ask = server->dispatch ? sv_dispatcher_ask : NULL,
+                  .framing = sv_measurer_fill,
                   .failed = sv_events_failed,
                   .renew = sv_certificates_renew,
                   .run_user = sv_events_run_user,
@@ -268,6 +271,7 @@ static int prepare(srvlua_server *server, struct srvlua_status *status) {
     if (result == 0) result = check_callbacks(server, status);
     if (result == 0) result = sv_certificates_check(server, status);
     if (result == 0) result = check_proxy(server, status);
+    if (result == 0) result = sv_port_check(server, status);
     return result ? result : sv_dispatcher_check(server, status);
 }
 
@@ -295,8 +299,10 @@ int srvlua_start(srvlua_server *server, struct srvlua_status *status) {
     if (result == 0) result = sv_certificates_open(server, status);
     if (result == 0) result = make_rules(server, status);
     if (result == 0) result = sv_dispatcher_open(server, status);
+    if (result == 0) result = sv_measurer_open(server, status);
     if (result) {
         sv_certificates_close(server);
+        sv_dispatcher_close(server);
         forget_finished(server);
         return sv_server_note(server, result);
     }
@@ -308,6 +314,7 @@ int srvlua_start(srvlua_server *server, struct srvlua_status *status) {
     server->rt.role = SRVLUA_ROLE_AFTER;
     sv_dispatcher_close(server);
     sv_certificates_close(server);
+    sv_measurer_close(server);
     server->log = sv_log_view(server->sink, "master", -1);
     for (size_t i = 0; i < server->port_count; i++) sv_listener_close(&server->ports[i]->listener, true);
     if (result && result != -SRVLUA_ERROR_SERVER_WORKER_TERMINATED && server->rt.is_in_background) give_up_daemon(server, result, status);
