@@ -54,12 +54,20 @@ STATIC_LIB := $(BUILD)/libsrvlua.a
 SHARED_LIB := $(BUILD)/libsrvlua.so
 LUA_MODULE := $(BUILD)/lua/srvlua/core.so
 EMBED      := $(BUILD)/embed/echo
+# Each file but main.c is a target of the fuzzer; the parsers need nothing else of the library.
+FUZZ_SRC := $(filter-out spec/fuzz/main.c,$(wildcard spec/fuzz/*.c))
+FUZZ_BIN := $(FUZZ_SRC:spec/fuzz/%.c=$(BUILD)/fuzz/%)
+FUZZED   := $(wildcard src/framing/*.c)
+FUZZ_HEADERS := $(wildcard spec/fuzz/*.h src/framing/*.h) spec/unit/stream.h
+CLANG    ?= clang
+FUZZER   := -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 SETTINGS_DOC := $(BUILD)/settings-doc
 
 # Debian's names of what is needed to build and run, and of what tests and lint add.
 RUN_PACKAGES  := gcc libc6-dev make binutils pkg-config luajit libluajit-5.1-dev libev-dev libmbedtls-dev \
                  libc-ares-dev lua-cjson netcat-openbsd
 TEST_PACKAGES := lua-busted lua-socket lua-filesystem lua-check cppcheck luarocks git python3 redis-server openssl haproxy
+FUZZ_PACKAGES := clang libclang-rt-dev
 
 .PHONY: all test bench lint asan tsan fuzz docs install deps run clean help unit embed
 .DELETE_ON_ERROR:
@@ -92,7 +100,14 @@ $(LAUNCHER): $(BIN_OBJ) $(LUA_OBJ) $(STATIC_LIB)
 
 $(BUILD)/unit/%: spec/unit/%.c $(STATIC_LIB)
 	@mkdir -p $(@D)
-	$(call step,LD)$(CC) $(ALL_CPPFLAGS) -Ispec/unit $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(STATIC_LIB) $(LIBS)
+	$(call step,LD)$(CC) $(ALL_CPPFLAGS) -Ispec/unit $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $(filter %.c,$^) $(STATIC_LIB) $(LIBS)
+
+$(BUILD)/unit/test_fuzz_inputs: $(FUZZ_SRC) $(FUZZ_HEADERS)
+
+$(BUILD)/fuzz/%: spec/fuzz/%.c spec/fuzz/main.c $(FUZZED) $(FUZZ_HEADERS)
+	@mkdir -p $(@D)
+	$(call step,FUZZ)$(CLANG) $(ALL_CPPFLAGS) -Ispec/unit -DTARGET=fuzz_$* -std=gnu11 -O1 -g $(FUZZER) \
+	    -o $@ $(filter %.c,$^)
 
 $(BUILD)/bench/%: bench/%.c $(STATIC_LIB)
 	@mkdir -p $(@D)
@@ -132,8 +147,13 @@ tsan: ## build with TSan in build/tsan and run the whole suite with that launche
 	@$(MAKE) --no-print-directory BUILD=build/tsan SANITIZE=thread all unit embed
 	@.ci/sanitized tsan
 
-fuzz: ## fuzz the parsers (they come with the framing protocols; nothing to fuzz yet)
-	@echo 'make fuzz is not supported yet: there are no parsers of client bytes to fuzz' >&2; exit 1
+fuzz: ## fuzz the parsers of what clients send with clang's libFuzzer, each for FUZZ_SECONDS (60); the last line is the sum
+	@.ci/deps $(FUZZ_PACKAGES) || echo 'Going on with what is there.'
+	@mkdir -p $(BUILD)/fuzz
+	@echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | $(CLANG) $(FUZZER) -x c -o $(BUILD)/fuzz/probe - 2>/dev/null || \
+	    { echo 'make fuzz needs clang with libFuzzer (Debian: $(FUZZ_PACKAGES)); CLANG=... names another one' >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(FUZZ_BIN)
+	@BUILD=$(BUILD) FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) spec/fuzz/run
 
 docs: $(SETTINGS_DOC) ## write docs/settings.md from the table of settings
 	$(SETTINGS_DOC) > $(BUILD)/settings.md

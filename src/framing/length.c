@@ -45,10 +45,12 @@ static int64_t read_field(const struct letter *letter, const unsigned char *fiel
     bool is_big_endian = letter->order == BIG_ENDIAN_UNSIGNED ||
                          (letter->order != LITTLE_ENDIAN_UNSIGNED && host_is_big_endian);
     uint64_t value = bytes_in_order(field, letter->width, is_big_endian);
-    uint64_t sign = UINT64_C(1) << (8 * letter->width - 1);
-    if (letter->order == HOST_SIGNED)
-        value = (value ^ sign) - sign;
-    return (int64_t)value;
+    switch (letter->order == HOST_SIGNED ? letter->width : 8) {
+    case 1: return (int8_t)value;
+    case 2: return (int16_t)value;
+    case 4: return (int32_t)value;
+    default: return (int64_t)value;
+    }
 }
 
 struct sv_frame sv_frame_length(const struct sv_framer_rules *rules, struct sv_framer_state *state,

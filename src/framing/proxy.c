@@ -1,4 +1,4 @@
-/* proxy.c: see proxy.h. Both versions as haproxy's specification has them, judged with the first byte that cannot be right.
+/* proxy.c: see proxy.h. Both versions as haproxy's specification has them: refused with the first byte that cannot be right.
  * runs in: reactors. */
 #include "framing/proxy.h"
 
@@ -31,23 +31,24 @@ static int refuse(const char **reason, const char *text) {
 
 enum { SOURCE, DESTINATION, SOURCE_PORT, DESTINATION_PORT, FIELDS };
 
-/* inet_pton() alone says what an address is. What is none yet can become one if one of these behind it makes it one:
- * each state that an unfinished address can be in has its end here. */
-static const char *const ends[] = {"", "0", ":", "::", ".0", ".0.0", ".0.0.0", "0.0", "0.0.0"};
+/* inet_pton() alone says what an address is. What is none yet can become one if one of these, the shortest first, makes it
+ * one: each state that an unfinished address can be in has its end here. */
+static const char *const ends[] = {"", "0", ":", "::", ".0", "0.0", ".0.0", "0.0.0", ".0.0.0", "0.0.0.0"};
 
 static bool is_address(int family, const unsigned char *text, size_t length, const char *end, void *address) {
-    char copy[FIELD_MAX + sizeof ".0.0.0"]; /* the longest end */
+    char copy[FIELD_MAX + sizeof "0.0.0.0"];
     memcpy(copy, text, length);
-    strcpy(copy + length, end);
+    memcpy(copy + length, end, strlen(end) + 1);
     return memchr(text, '\0', length) == NULL && inet_pton(family, copy, address) == 1;
 }
 
-static bool can_become_address(int family, const unsigned char *text, size_t length) {
+/* The least number of bytes that make it an address, -1: none do. */
+static int missing_of_address(int family, const unsigned char *text, size_t length) {
     struct in6_addr address;
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
         if (is_address(family, text, length, ends[i], &address))
-            return true;
-    return length == 0;
+            return (int)strlen(ends[i]);
+    return -1;
 }
 
 /* Every beginning of a port is one. */
@@ -63,8 +64,8 @@ static int read_port(const unsigned char *text, size_t length) {
     return port <= UINT16_MAX ? port : -1;
 }
 
-static bool can_become_field(int field, int family, const unsigned char *text, size_t length) {
-    return field <= DESTINATION ? can_become_address(family, text, length) : length == 0 || read_port(text, length) >= 0;
+static int missing_of_port(const unsigned char *text, size_t length) {
+    return length == 0 ? 1 : read_port(text, length) >= 0 ? 0 : -1;
 }
 
 static bool take_field(int field, const unsigned char *text, size_t length, struct sv_proxy_header *header) {
@@ -82,12 +83,12 @@ static bool take_field(int field, const unsigned char *text, size_t length, stru
     return true;
 }
 
-/* The least number of bytes behind `length` bytes of a field. */
-static int least_rest(int field, int family, size_t length) {
-    const int address = family == AF_INET ? (int)strlen("0.0.0.0") : (int)strlen("::");
+/* A field whose end has not come: the least number of bytes until the header's end, -1: it cannot become one. */
+static int missing_from(int field, int family, const unsigned char *text, size_t length) {
+    const int address = (int)strlen(family == AF_INET ? "0.0.0.0" : "::");
     const int behind[FIELDS] = {address + 7, 6, 4, 2};
-    const int whole = field <= DESTINATION ? address : 1;
-    return behind[field] + (length == 0 ? whole : 0);
+    int missing = field <= DESTINATION ? missing_of_address(family, text, length) : missing_of_port(text, length);
+    return missing < 0 ? -1 : missing + behind[field];
 }
 
 static int parse_fields(const unsigned char *data, size_t length, struct sv_proxy_header *header, const char **reason) {
@@ -99,10 +100,11 @@ static int parse_fields(const unsigned char *data, size_t length, struct sv_prox
         size_t width = end ? (size_t)(end - text) : most;
         if (width > FIELD_MAX)
             return refuse(reason, "PROXY header with an address or port too long");
-        if (end ? !take_field(field, text, width, header) : !can_become_field(field, header->family, text, width))
+        int missing = end ? 0 : missing_from(field, header->family, text, width);
+        if (missing < 0 || (end && !take_field(field, text, width, header)))
             return refuse(reason, field <= DESTINATION ? "PROXY header with a bad address" : "PROXY header with a bad port");
         if (!end)
-            return least_rest(field, header->family, width);
+            return missing;
         at += width + 1;
     }
     if (at == length)
