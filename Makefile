@@ -66,7 +66,8 @@ SETTINGS_DOC := $(BUILD)/settings-doc
 # Debian's names of what is needed to build and run, and of what tests and lint add.
 RUN_PACKAGES  := gcc libc6-dev make binutils pkg-config luajit libluajit-5.1-dev libev-dev libmbedtls-dev \
                  libc-ares-dev lua-cjson netcat-openbsd
-TEST_PACKAGES := lua-busted lua-socket lua-filesystem lua-check cppcheck luarocks git python3 redis-server openssl haproxy
+TEST_PACKAGES := lua-busted lua-socket lua-filesystem lua-check cppcheck luarocks git python3 redis-server openssl haproxy \
+                 mosquitto-clients
 FUZZ_PACKAGES := clang libclang-rt-dev
 
 .PHONY: all test bench lint asan tsan fuzz docs install deps run clean help unit embed

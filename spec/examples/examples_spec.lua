@@ -213,6 +213,69 @@ exercises['redis_ping.lua'] = function(mode)
   return app
 end
 
+exercises['redis_server.lua'] = function(mode) -- the clients of Redis: spec/redis/clients_spec.lua
+  local app, port = start('redis_server.lua', mode, 0, ':(%d+)$')
+  local client = support.stream(tonumber(port))
+  local function ask(request, answer)
+    client:send(request .. '\r\n')
+    assert.equal(answer, client:receive(#answer))
+  end
+  ask('PING', '+PONG\r\n')
+  ask('ping "a b"', '$3\r\na b\r\n')
+  ask('SET k v', '+OK\r\n')
+  ask('GET k', '$1\r\nv\r\n')
+  ask('SET k w NX', '$-1\r\n')
+  ask('SET new w XX', '$-1\r\n')
+  ask('SET k w EX 100 XX', '+OK\r\n')
+  ask('TTL k', ':100\r\n')
+  ask('PERSIST k', ':1\r\n')
+  ask('TTL k', ':-1\r\n')
+  ask('SET k w EX', '-ERR value is not an integer or out of range\r\n')
+  ask('SET k w PX 0', '-ERR value is not an integer or out of range\r\n')
+  ask('SET k w ZX', '-ERR syntax error\r\n')
+  ask('INCR n', ':1\r\n')
+  ask('INCRBY n 41', ':42\r\n')
+  ask('DECR n', ':41\r\n')
+  ask('INCR k', '-ERR value is not an integer or out of range\r\n')
+  ask('INCRBY n 9007199254740991', '-ERR value is not an integer or out of range\r\n')
+  ask('EXISTS k n no', ':2\r\n')
+  ask('SET a-b 1', '+OK\r\n')
+  ask('KEYS a-?', '*1\r\n$3\r\na-b\r\n')
+  ask('KEYS [a-c]-*', '*1\r\n$3\r\na-b\r\n')
+  ask('KEYS [', '*0\r\n')
+  ask('KEYS \\*', '*0\r\n')
+  ask('DEL a-b n no', ':2\r\n')
+  ask('DBSIZE', ':1\r\n')
+  ask('SET short x PX 20', '+OK\r\n')
+  assert.is_true(support.eventually(function()
+    client:send 'EXISTS short\r\n'
+    return client:line():find '^:0'
+  end) ~= nil)
+  ask('EXPIRE k -1', ':1\r\n')
+  ask('GET k', '$-1\r\n')
+  ask('CONFIG GET save', '*2\r\n$4\r\nsave\r\n$0\r\n\r\n')
+  ask('CONFIG SET save x', '-ERR only CONFIG GET is known\r\n')
+  ask('GET', "-ERR wrong number of arguments for 'get' command\r\n")
+  ask('FLUSHALL', '+OK\r\n')
+  client:send 'QUIT\r\n'
+  assert.equal('+OK\r\n', client:rest())
+  return app
+end
+
+exercises['mqtt_broker.lua'] = function(mode) -- the rest: mqtt_spec.lua
+  local app, port = start('mqtt_broker.lua', mode, 0, '^mqtt on 127%.0%.0%.1:(%d+)$')
+  local client = support.stream(tonumber(port))
+  client:send '\16\14\0\4MQTT\4\2\0\0\0\2me'
+  assert.equal('\32\2\0\0', client:receive(4))
+  client:send '\130\6\0\1\0\1a\0'
+  assert.equal('\144\3\0\1\0', client:receive(5))
+  client:send '\48\6\0\1axyz\192\0'
+  assert.equal('\48\6\0\1axyz\208\0', client:receive(10))
+  client:send '\224\0'
+  assert.equal('end', client:ending())
+  return app
+end
+
 exercises['task.lua'] = function(mode)
   local app, port = start('task.lua', mode, 0, ':(%d+)$')
   local client = support.stream(tonumber(port))
