@@ -212,7 +212,7 @@ static bool keep(void *context, struct sv_session *session) {
 static void pass_certificates_on(void *context, const struct sv_message *message) {
     struct master *master = context;
     if (master->rt->config.single_thread)
-        sv_reactor_thread_receive(master->threads, message);
+        sv_reactor_order(master->threads->reactor, message);
     else
         for (uint32_t i = 0; i < master->thread_count; i++) sv_renewals_send(master->rt, sv_endpoint_of_reactor(i), message);
 }
