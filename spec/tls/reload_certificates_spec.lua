@@ -1,4 +1,4 @@
--- Certificates change while the server runs: reloadCertificates from any process, SIGHUP, workers that are forked later.
+-- Certificates change while the server runs: reloadCertificates from any process, SIGHUP, workers forked later.
 local ffi = require 'ffi'
 local support = require 'support'
 local peers = require 'support.peer'

@@ -118,6 +118,16 @@ TEST(what_is_dropped_does_not_come) {
     tear_down(fixture);
 }
 
+TEST(all_that_waits_for_a_peer_can_be_dropped) {
+    struct fixture *fixture = set_up();
+    CHECK(put(fixture, WORKER, 1, 100000) == 0 && put(fixture, WORKER, 2, 100000) == 0 && put(fixture, OTHER, 3, 100000) == 0);
+    sv_outbox_drop_all(&fixture->outbox, WORKER);
+    CHECK(exchange(fixture, &fixture->worker).count == 0);
+    struct received received = exchange(fixture, &fixture->other);
+    CHECK(received.count == 1 && received.ids[0] == 3 && !fixture->outbox.first);
+    tear_down(fixture);
+}
+
 TEST(what_is_left_at_the_end_is_freed) {
     struct fixture *fixture = set_up();
     CHECK(put(fixture, WORKER, 1, 100000) == 0 && put(fixture, OTHER, 2, 100000) == 0);
