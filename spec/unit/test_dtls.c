@@ -181,17 +181,18 @@ TEST(records_are_datagrams) {
     close_dtls(&dtls);
 }
 
-TEST(large_sends_are_split) {
+static void send_much(const struct client_wish *wish) {
     static unsigned char sent[40000], got[40000];
     struct dtls dtls = {0};
     size_t taken = 0, there = 0;
     for (size_t i = 0; i < sizeof sent; i++)
         sent[i] = (unsigned char)(i * 7 + i / 256);
-    CHECK(connect_dtls(&dtls, &nothing));
+    CHECK(connect_dtls(&dtls, wish));
     for (int turns = 0; there < sizeof sent && turns < 1000; turns++) {
-        struct iovec part = {sent + taken, sizeof sent - taken};
+        struct iovec parts[2] = {{sent + taken, (sizeof sent - taken) / 3}, {sent + taken + (sizeof sent - taken) / 3, 0}};
+        parts[1].iov_len = sizeof sent - taken - parts[0].iov_len;
         if (taken < sizeof sent) {
-            ssize_t count = sv_tls_send(dtls.tls, &part, 1);
+            ssize_t count = sv_tls_send(dtls.tls, parts, 2);
             CHECK(count > 0 || count == -EAGAIN);
             taken += count > 0 ? (size_t)count : 0;
         } else {
@@ -202,6 +203,10 @@ TEST(large_sends_are_split) {
     CHECK(there == sizeof sent && memcmp(sent, got, sizeof sent) == 0);
     close_dtls(&dtls);
 }
+
+TEST(large_sends_are_split) { send_much(&nothing); }
+
+TEST(large_sends_to_a_client_that_wants_small_records) { send_much(&(struct client_wish){.wants_small_records = true}); }
 
 TEST(lost_datagrams_of_the_handshake) {
     for (unsigned bit = 0; bit < 5; bit++) {

@@ -145,7 +145,7 @@ TEST(what_one_leaves_in_the_shared_space_survives_another) {
     close_server(&server, true);
 }
 
-TEST(bulk_both_ways_through_tiny_buffers) {
+static void bulk(const struct client_wish *wish) {
     enum { TOTAL = 600000 };
     struct server server = {0};
     struct pair pair;
@@ -153,7 +153,7 @@ TEST(bulk_both_ways_through_tiny_buffers) {
     size_t written = 0, received = 0, sent = 0, read = 0;
     bool is_right = true;
     open_server(&server, NULL, NULL);
-    CHECK(connect_pair(&pair, &server, &nothing));
+    CHECK(connect_pair(&pair, &server, wish));
     shrink(pair.fd);
     shrink(pair.client.fd);
     for (size_t i = 0; i < TOTAL; i++)
@@ -185,6 +185,10 @@ TEST(bulk_both_ways_through_tiny_buffers) {
     close_pair(&pair);
     close_server(&server, true);
 }
+
+TEST(bulk_both_ways_through_tiny_buffers) { bulk(&nothing); }
+
+TEST(bulk_in_small_records) { bulk(&(struct client_wish){.wants_small_records = true, .only_1_2 = true}); }
 
 /* A client that never reads gets one burst of memory and no more. */
 TEST(output_of_a_client_that_does_not_read) {

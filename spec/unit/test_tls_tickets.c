@@ -63,6 +63,45 @@ TEST(sessions_resume_at_every_port_with_the_same_keys) {
     free(shared);
 }
 
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000 && defined(MBEDTLS_SSL_PROTO_TLS1_3)
+/* There a ticket comes after the handshake, and the client asks for it by reading. */
+static bool make_session_1_3(struct server *server, const struct client_wish *wish, mbedtls_ssl_session *session) {
+    struct pair pair;
+    char data[16];
+    int result = 0;
+    bool is_good = connect_pair(&pair, server, wish);
+    mbedtls_ssl_session_init(session);
+    for (int i = 0; is_good && i < 4 && result != MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET; i++)
+        result = mbedtls_ssl_read(&pair.client.ssl, (unsigned char *)data, sizeof data);
+    is_good = is_good && result == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET && mbedtls_ssl_get_session(&pair.client.ssl, session) == 0;
+    close_pair(&pair);
+    return is_good;
+}
+
+TEST(sessions_of_tls_1_3) {
+    struct server one = {0}, other = {0}, asking = {.rules = {.asks_for_certificate = true}};
+    struct sv_tls_paths paths = own_paths();
+    mbedtls_ssl_session session;
+    const struct client_wish wish = {0}, certified = {.certificate = "client"};
+    struct sv_tls_shared *shared = new_shared(LIFE);
+    open_ticket_server(&one, shared);
+    open_ticket_server(&other, shared);
+    paths.client_cert_file = file_path("root", ".crt");
+    asking.rules.has_tickets = true;
+    open_server(&asking, &paths, NULL);
+    CHECK(make_session_1_3(&one, &wish, &session));
+    CHECK(resumes(&one, &wish, &session));
+    CHECK(resumes(&other, &wish, &session));
+    mbedtls_ssl_session_free(&session);
+    CHECK(!make_session_1_3(&asking, &certified, &session)); /* it would lose the certificate */
+    mbedtls_ssl_session_free(&session);
+    close_server(&one, false);
+    close_server(&other, false);
+    close_server(&asking, true);
+    free(shared);
+}
+#endif
+
 TEST(no_tickets_where_they_are_off) {
     struct server server = {0};
     mbedtls_ssl_session session;

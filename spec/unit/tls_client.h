@@ -219,7 +219,7 @@ struct client_wish {
     const int *suites;
     mbedtls_ssl_session *session;
     bool is_datagram;
-    bool only_1_2;
+    bool only_1_2, wants_small_records;
     size_t cut; /* bytes that go out at once; 0: all */
 };
 
@@ -282,7 +282,14 @@ static inline void open_client(struct client *client, int fd, const struct clien
     if (wish->only_1_2)
         mbedtls_ssl_conf_max_tls_version(&client->config, MBEDTLS_SSL_VERSION_TLS1_2);
 #endif
+#if MBEDTLS_VERSION_NUMBER >= 0x03060100 && defined(MBEDTLS_SSL_PROTO_TLS1_3)
+    mbedtls_ssl_conf_tls13_enable_signal_new_session_tickets(&client->config, MBEDTLS_SSL_TLS1_3_SIGNAL_NEW_SESSION_TICKETS_ENABLED);
+#endif
     mbedtls_ssl_conf_handshake_timeout(&client->config, 20, 2000); /* tests lose datagrams */
+#if defined(MBEDTLS_SSL_MAX_FRAGMENT_LENGTH)
+    if (wish->wants_small_records)
+        must(mbedtls_ssl_conf_max_frag_len(&client->config, MBEDTLS_SSL_MAX_FRAG_LEN_512) == 0, "small records");
+#endif
     if (wish->suites)
         mbedtls_ssl_conf_ciphersuites(&client->config, wish->suites);
     if (wish->alpn)
@@ -330,6 +337,7 @@ static inline void shake_client(struct client *client) {
 /* Plain bytes that came, added up in `data`. */
 static inline size_t read_client(struct client *client, void *data, size_t size) {
     size_t filled = 0;
+    int waits = 0; /* 3.x says so once after a ticket, whatever there is */
     while (filled < size && !client->has_ended && !client->error) {
         int result = mbedtls_ssl_read(&client->ssl, (unsigned char *)data + filled, size - filled);
         if (result > 0) {
@@ -340,6 +348,8 @@ static inline size_t read_client(struct client *client, void *data, size_t size)
         if (result == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET)
             continue;
 #endif
+        if (is_waiting(result) && waits++ == 0)
+            continue;
         if (result == 0 || result == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY)
             client->has_ended = true;
         else if (!is_waiting(result))

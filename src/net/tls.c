@@ -393,7 +393,7 @@ ssize_t sv_tls_receive(struct sv_tls *tls, void *data, size_t size) {
         return tell_end(tls, tls->failure);
     if (tls->state == SV_TLS_ENDED)
         return tell_end(tls, 0);
-    if (tls->state != SV_TLS_OPEN)
+    if (tls->state != SV_TLS_OPEN || size == 0)
         return -EAGAIN;
     tls->reads_left = tls->is_datagram ? READS_OF_DATAGRAMS : READS_OF_RECEIVE;
     tls->is_receiving = true;
@@ -427,25 +427,31 @@ static void skip(struct cursor *cursor, size_t length) {
     }
 }
 
-/* The next bytes, a record's at most, in one piece: where they lie, or put together in `room`. */
-static const unsigned char *next_piece(const struct cursor *from, unsigned char *room, size_t *length) {
+/* The next bytes, `limit` at most, in one piece: where they lie, or put together in `room`. */
+static const unsigned char *next_piece(const struct cursor *from, size_t limit, unsigned char *room, size_t *length) {
     struct cursor cursor = *from;
     const unsigned char *data = (const unsigned char *)cursor.vector->iov_base + cursor.offset;
     size_t there = cursor.vector->iov_len - cursor.offset;
-    if (there >= SV_TLS_RECORD || cursor.count == 1) {
-        *length = there < SV_TLS_RECORD ? there : SV_TLS_RECORD;
+    if (there >= limit || cursor.count == 1) {
+        *length = there < limit ? there : limit;
         return data;
     }
     *length = 0;
-    while (cursor.count > 0 && *length < SV_TLS_RECORD) {
+    while (cursor.count > 0 && *length < limit) {
         size_t part = cursor.vector->iov_len - cursor.offset;
-        if (part > SV_TLS_RECORD - *length)
-            part = SV_TLS_RECORD - *length;
+        if (part > limit - *length)
+            part = limit - *length;
         memcpy(room + *length, (const unsigned char *)cursor.vector->iov_base + cursor.offset, part);
         *length += part;
         skip(&cursor, part);
     }
     return room;
+}
+
+/* Plain bytes of one record; a client may have asked for small ones (RFC 6066 4). */
+static size_t record_limit(const struct sv_tls *tls) {
+    int limit = mbedtls_ssl_get_max_out_record_payload(&tls->ssl);
+    return limit > 0 && limit < (int)SV_TLS_RECORD ? (size_t)limit : SV_TLS_RECORD;
 }
 
 ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count) {
@@ -460,9 +466,10 @@ ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count) 
     if (result < 0)
         return result;
     skip(&cursor, 0); /* over empty vectors */
+    size_t limit = record_limit(tls);
     for (unsigned records = 0; cursor.count > 0 && records < tls->burst && !tls->output.data; records++) {
         size_t length;
-        const unsigned char *piece = next_piece(&cursor, scratch->plain, &length);
+        const unsigned char *piece = next_piece(&cursor, limit, scratch->plain, &length);
         int written = mbedtls_ssl_write(&tls->ssl, piece, length);
         if (written == MBEDTLS_ERR_SSL_WANT_WRITE || written == MBEDTLS_ERR_SSL_WANT_READ)
             break;
