@@ -1,4 +1,6 @@
 local lfs = require 'lfs'
+local peers = require 'support.peer'
+local process = require 'support.process'
 local support = require 'support'
 
 local EXAMPLES = support.root .. '/examples/'
@@ -52,6 +54,36 @@ exercises['multi_port.lua'] = function(mode)
   local datagrams = support.datagrams(tonumber(udp))
   datagrams:send 'hello'
   assert.equal('HELLO', datagrams:receive())
+  return app
+end
+
+exercises['framing.lua'] = function(mode)
+  local app, lines, lengths, strings = start('framing.lua', mode, support.free_ports(3),
+    ':(%d+), lengths on (%d+), netstrings on (%d+)')
+  local client = support.stream(tonumber(lines))
+  client:send 'one\ntwo\n'
+  assert.equal('line: one\nline: two\n', client:receive(20))
+  assert.equal('\0\2ab\0\0', support.stream(tonumber(lengths)):echo '\0\2ab\0\0')
+  assert.equal('5:hello,0:,', support.stream(tonumber(strings)):echo '5:hello,0:,')
+  return app
+end
+
+exercises['tls_echo.lua'] = function(mode)
+  local directory = support.directory()
+  local certificate = peers.certificate(directory, 'localhost')
+  local app = support.launch { 'env', 'CERT=' .. directory .. '/localhost.crt', 'KEY=' .. directory .. '/localhost.key',
+    support.launcher, EXAMPLES .. 'tls_echo.lua', 0, mode }
+  local port = app:expect('print'):match '^TLS echo on 127%.0%.0%.1:(%d+)$'
+  assert(certificate and port)
+  local command = 'echo hello | { echo $$; exec timeout 10 openssl s_client -quiet -connect 127.0.0.1:%s 2>&1; }'
+  local client = assert(io.popen(command:format(port)))
+  local pid = tonumber((client:read '*l'))
+  local answer
+  repeat answer = client:read '*l' until not answer or answer == 'hello'
+  process.kill(pid, 'TERM')
+  client:close()
+  assert.equal('hello', answer)
+  assert(app:expect('print'):find('TLSv1%.[23] TLS', 1))
   return app
 end
 
