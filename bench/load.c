@@ -1,11 +1,14 @@
-/* load.c: the load of `make bench`: one thread that keeps messages of 64 bytes under way on many connections to an echo server
- * on 127.0.0.1 and compares every byte that comes back.
+/* load.c: the load of `make bench`: one thread that keeps messages under way on many connections to an echo server on 127.0.0.1
+ * and compares every byte that comes back.
  *
- *   load PORT CONNECTIONS DEPTH SECONDS WARMUP   each connection has DEPTH messages under way: as many as came back are sent
- *                                                anew, with one system call. Prints "echoes-per-second p50 p99 echoes":
- *                                                latencies in microseconds; `echoes` counts those of the warm-up too
+ *   load PORT CONNECTIONS DEPTH SECONDS WARMUP [BYTES]   each connection has DEPTH messages of BYTES (64) under way: as many as
+ *                                                came back are sent anew, with one system call if they are small. Prints
+ *                                                "echoes-per-second p50 p99 echoes": latencies in microseconds; `echoes`
+ *                                                counts those of the warm-up too
  *   load PORT CONNECTIONS hold                   one echo per connection, then "ready"; holds them until its input ends
  *
+ * A message is a packet for every server: it begins with the number of bytes behind that number (32 bits, big endian) and ends with
+ * "\r\n\r\n", which is nowhere else in it.
  * Ends with status 1 and a line on stderr when a byte is wrong, a connection ends or nothing comes for five seconds. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,7 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MESSAGE_BYTES 64u
+#define BLOCK_BYTES 64u /* what messages are made of */
+#define MESSAGE_MAX (16u << 20)
 #define DEPTH_MAX 1024
 #define EVENTS_MAX 512
 #define PATIENCE_MS 5000
@@ -42,7 +46,7 @@ struct client {
 
 struct load {
     int epoll;
-    uint64_t depth;
+    uint64_t depth, size; /* of a message */
     size_t count;
     struct client *clients;
     uint64_t echoes; /* since the last reset() */
@@ -70,14 +74,20 @@ static uint64_t now_ns(void) {
 
 /* --------------------------------------------------------------------------------------------------------- messages */
 
-/* Bytes that no other connection and no other message of this one has. */
-static void make_message(size_t client, uint64_t number, unsigned char message[MESSAGE_BYTES]) {
-    uint64_t words[MESSAGE_BYTES / sizeof(uint64_t)];
-    uint64_t word = (client + 1) * UINT64_C(0x9e3779b97f4a7c15) + number;
+/* Bytes of a connection's stream that no other connection has, and no other place in this one. */
+static void make_block(const struct load *load, size_t client, uint64_t number, unsigned char block[BLOCK_BYTES]) {
+    uint64_t words[BLOCK_BYTES / sizeof(uint64_t)];
+    uint64_t word = (client + 1) * UINT64_C(0x9e3779b97f4a7c15) + number, blocks = load->size / BLOCK_BYTES;
 
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++, word += UINT64_C(0x2545f4914f6cdd1d))
-        words[i] = word;
-    memcpy(message, words, sizeof words);
+        words[i] = word | UINT64_C(0x8080808080808080); /* no line ends */
+    memcpy(block, words, sizeof words);
+    if (number % blocks == 0) {
+        uint32_t length = htonl((uint32_t)load->size - (uint32_t)sizeof length);
+        memcpy(block, &length, sizeof length);
+    }
+    if (number % blocks == blocks - 1)
+        memcpy(block + BLOCK_BYTES - 4, "\r\n\r\n", 4);
 }
 
 static void check(const struct load *load, const struct client *client, const unsigned char *data, size_t length) {
@@ -87,13 +97,13 @@ static void check(const struct load *load, const struct client *client, const un
     if (length > client->sent - at)
         fail("connection %zu: more came back than was sent", number);
     while (length > 0) {
-        unsigned char expected[MESSAGE_BYTES];
-        size_t offset = at % MESSAGE_BYTES;
-        size_t part = MESSAGE_BYTES - offset < length ? MESSAGE_BYTES - offset : length;
+        unsigned char expected[BLOCK_BYTES];
+        size_t offset = at % BLOCK_BYTES;
+        size_t part = BLOCK_BYTES - offset < length ? BLOCK_BYTES - offset : length;
 
-        make_message(number, at / MESSAGE_BYTES, expected);
+        make_block(load, number, at / BLOCK_BYTES, expected);
         if (memcmp(expected + offset, data, part) != 0)
-            fail("connection %zu: message %llu came back changed", number, (unsigned long long)(at / MESSAGE_BYTES));
+            fail("connection %zu: message %llu came back changed", number, (unsigned long long)(at / load->size));
         data += part;
         at += part;
         length -= part;
@@ -148,34 +158,34 @@ static void watch(const struct load *load, int operation, struct client *client)
         fail("epoll_ctl: %s", strerror(errno));
 }
 
-/* Sends what is missing to `depth` messages under way. */
+/* Sends of what is missing to `depth` messages under way as much as one system call takes. */
 static void send_more(const struct load *load, struct client *client, uint64_t time_ns) {
-    unsigned char data[DEPTH_MAX * MESSAGE_BYTES];
-    uint64_t first = client->sent / MESSAGE_BYTES, end = client->received / MESSAGE_BYTES + load->depth;
-    size_t length = (size_t)(end - first) * MESSAGE_BYTES, begun = client->sent % MESSAGE_BYTES;
+    unsigned char data[DEPTH_MAX * BLOCK_BYTES];
+    uint64_t end = (client->received / load->size + load->depth) * load->size, first = client->sent / BLOCK_BYTES;
+    size_t begun = client->sent % BLOCK_BYTES, length = 0;
 
-    for (uint64_t number = first; number < end; number++) {
-        make_message((size_t)(client - load->clients), number, data + (number - first) * MESSAGE_BYTES);
-        if (number > first || begun == 0)
-            client->sent_at_ns[number % load->depth] = time_ns;
-    }
+    for (uint64_t number = first; number * BLOCK_BYTES < end && length < sizeof data; number++, length += BLOCK_BYTES)
+        make_block(load, (size_t)(client - load->clients), number, data + length);
     if (length <= begun)
         return;
+    for (uint64_t number = (client->sent + load->size - 1) / load->size;
+         number * load->size < first * BLOCK_BYTES + length; number++)
+        client->sent_at_ns[number % load->depth] = time_ns;
     ssize_t sent = send(client->fd, data + begun, length - begun, MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN)
         fail("send: %s", strerror(errno));
     if (sent > 0)
         client->sent += (uint64_t)sent;
-    bool is_short = sent != (ssize_t)(length - begun);
-    if (is_short != client->waits_for_room) {
-        client->waits_for_room = is_short;
+    bool has_more = client->sent < end;
+    if (has_more != client->waits_for_room) {
+        client->waits_for_room = has_more;
         watch(load, EPOLL_CTL_MOD, client);
     }
 }
 
 /* Takes in what is there. */
 static void receive(struct load *load, struct client *client, uint64_t time_ns) {
-    unsigned char data[DEPTH_MAX * MESSAGE_BYTES];
+    unsigned char data[DEPTH_MAX * BLOCK_BYTES];
     ssize_t got = recv(client->fd, data, sizeof data, 0);
 
     if (got == 0 || (got < 0 && errno != EAGAIN))
@@ -184,9 +194,9 @@ static void receive(struct load *load, struct client *client, uint64_t time_ns) 
     if (got < 0)
         return;
     check(load, client, data, (size_t)got);
-    uint64_t before = client->received / MESSAGE_BYTES;
+    uint64_t before = client->received / load->size;
     client->received += (uint64_t)got;
-    for (uint64_t number = before; number < client->received / MESSAGE_BYTES; number++) {
+    for (uint64_t number = before; number < client->received / load->size; number++) {
         load->latencies[bucket_of(time_ns - client->sent_at_ns[number % load->depth])]++;
         load->echoes++;
     }
@@ -267,11 +277,14 @@ int main(int argc, char **argv) {
     bool is_holding = argc == 4 && strcmp(argv[3], "hold") == 0;
     struct load *load = calloc(1, sizeof *load);
 
-    if (!is_holding && argc != 6)
-        fail("usage: load PORT CONNECTIONS DEPTH SECONDS WARMUP | load PORT CONNECTIONS hold");
+    if (!is_holding && argc != 6 && argc != 7)
+        fail("usage: load PORT CONNECTIONS DEPTH SECONDS WARMUP [BYTES] | load PORT CONNECTIONS hold");
     long count = atol(argv[2]), depth = is_holding ? 1 : atol(argv[3]);
     if (count < 1 || depth < 1 || depth > DEPTH_MAX)
         fail("connections: at least 1; depth: 1 to %d", DEPTH_MAX);
+    load->size = argc == 7 ? strtoull(argv[6], NULL, 10) : BLOCK_BYTES;
+    if (load->size == 0 || load->size % BLOCK_BYTES != 0 || load->size > MESSAGE_MAX)
+        fail("BYTES: a multiple of %u, at most %u", BLOCK_BYTES, MESSAGE_MAX);
     allow_descriptors((size_t)count + 16);
     load->count = (size_t)count;
     load->depth = (uint64_t)depth;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -13,6 +14,7 @@
 
 #define EVENTS_MAX 512
 #define READ_MAX 65536
+#define PATIENCE_MS 5000
 
 static void die(const char *what) {
     perror(what);
@@ -54,14 +56,22 @@ static void accept_all(int epoll, int listener) {
         die("accept4");
 }
 
-/* A client that does not read its echoes is of no interest here and is cut off. */
+/* Waits for room, which large messages need: the client (load.c) always reads. One that does not is cut off. */
 static void echo(int fd) {
     static char data[READ_MAX];
-    ssize_t got = recv(fd, data, sizeof data, 0);
+    ssize_t got = recv(fd, data, sizeof data, 0), sent = 0;
 
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (got <= 0 || send(fd, data, (size_t)got, MSG_NOSIGNAL) != got)
+    while (got > 0 && sent < got) {
+        struct pollfd room = {.fd = fd, .events = POLLOUT};
+        ssize_t count = send(fd, data + sent, (size_t)(got - sent), MSG_NOSIGNAL);
+        if (count > 0)
+            sent += count;
+        else if (errno != EAGAIN || poll(&room, 1, PATIENCE_MS) != 1)
+            break;
+    }
+    if (got <= 0 || sent < got)
         close(fd);
 }
 

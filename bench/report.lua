@@ -1,4 +1,4 @@
--- report.lua FOLDER: makes the tables and FOLDER/{echo,idle,tasks}.json of the figures that bench/run collected.
+-- report.lua FOLDER: makes the tables and FOLDER/{echo,idle,framing,tls,tasks}.json of the figures that bench/run collected.
 -- They come on stdin, one line each; run says what is in them. A ratio is better when higher; 1 is like the raw loop.
 --
 -- On a machine that does other things, too, look at "quiet": CPU time per echo where it was least disturbed (the 20th
@@ -11,6 +11,15 @@ local TITLES = {
   ['lua-PROCESS'] = 'PROCESS, Lua',
   ['c-BASE'] = 'BASE, C host',
   ['c-PROCESS'] = 'PROCESS, C host',
+  ['raw-tls'] = 'raw epoll, mbedTLS',
+  ['tls-BASE'] = 'BASE, TLS',
+  ['tls-PROCESS'] = 'PROCESS, TLS',
+  ['BASE-raw'] = 'BASE, no framing',
+  ['BASE-length'] = 'BASE, length',
+  ['BASE-eof'] = 'BASE, EOF split',
+  ['PROCESS-raw'] = 'PROCESS, no framing',
+  ['PROCESS-length'] = 'PROCESS, length',
+  ['PROCESS-eof'] = 'PROCESS, EOF split',
 }
 local SERVERS = { 'raw', 'lua-BASE', 'lua-PROCESS', 'c-BASE', 'c-PROCESS' }
 local DEPTHS = { 1, 16 }
@@ -20,6 +29,17 @@ local AIMS = {
 }
 -- by number of CPUs; what is missing has no aim of its own
 local TASK_AIMS = { [2] = { given = 2e6, finished = 0.5e6, p50 = 5 }, [1] = { p50 = 15 } }
+local FRAMING_SERVERS =
+  { 'raw', 'BASE-raw', 'BASE-length', 'BASE-eof', 'PROCESS-raw', 'PROCESS-length', 'PROCESS-eof' }
+local TLS_SERVERS, TLS_AIM, TLS_IDLE_AIM = { 'raw-tls', 'tls-BASE', 'tls-PROCESS' }, 0.85, 40960
+local TLS_KINDS = {
+  { 'full-ecdsa', 'full handshakes, P-256' },
+  { 'full-rsa', 'full handshakes, RSA 2048' },
+  { 'resumed', 'resumed handshakes' },
+  { 'send', 'MiB by send' },
+  { 'sendfile', 'MiB by sendfile' },
+  { 'receive', 'MiB received' },
+}
 local LOAD_IS_LIMIT = 0.9 -- a raw loop that used less of its CPU than this had not enough to do
 
 -- ---------------------------------------------------------------------------------------------------------- figures
@@ -27,6 +47,16 @@ local LOAD_IS_LIMIT = 0.9 -- a raw loop that used less of its CPU than this had 
 local run, idle = nil, {}
 local samples = {} -- depth → server → round → figures
 local task_rounds = {} -- "MODE CPUS" → rounds
+local compared = { framing = {}, tls = {} } -- part → load or kind → server → round → figures
+local framing_loads = {} -- in order
+
+local function note_compared(part, kind, server, round, figures)
+  local kinds = compared[part]
+  if part == 'framing' and not kinds[kind] then framing_loads[#framing_loads + 1] = kind end
+  kinds[kind] = kinds[kind] or {}
+  kinds[kind][server] = kinds[kind][server] or {}
+  kinds[kind][server][round] = figures
+end
 
 for line in io.lines() do
   local words = {}
@@ -41,6 +71,15 @@ for line in io.lines() do
       pss_bytes = (words[6] - words[4]) * 1024 / held,
       owner_bytes = (words[7] - words[5]) * 1024 / held,
     }
+  elseif words[1] == 'framing' then
+    local _, round, server, connections, depth, bytes, rate, _, _, packets, cpu_ns = unpack(words)
+    if packets > 0 then
+      local load = ('%d-byte packets, %d connections, depth %d'):format(bytes, connections, depth)
+      note_compared('framing', load, server, round, { rate = rate, cpu_ns = cpu_ns / packets })
+    end
+  elseif words[1] == 'tls' then
+    local _, round, server, kind, rate, units, cpu_ns = unpack(words)
+    if units > 0 then note_compared('tls', kind, server, round, { rate = rate, cpu_ns = cpu_ns / units }) end
   elseif words[1] == 'tasks' then
     local _, _, mode, cpus, given, given_cpu, finished, p50, p99 = unpack(words)
     local name = mode .. ' ' .. cpus
@@ -58,7 +97,7 @@ end
 -- The least, the 20th percentile, the median and the greatest of what `pick` returns for each round.
 local function spread(rounds, pick)
   local values = {}
-  for round, figures in ipairs(rounds) do values[#values + 1] = pick(figures, round) end
+  for round, figures in pairs(rounds) do values[#values + 1] = pick(figures, round) end
   table.sort(values)
   local middle = #values / 2
   local median = #values % 2 == 1 and values[middle + 0.5] or (values[middle] + values[middle + 1]) / 2
@@ -81,6 +120,28 @@ local echo = {}
 for _, depth in ipairs(samples[1] and DEPTHS or {}) do
   for _, server in ipairs(SERVERS) do echo[#echo + 1] = summary(server, depth) end
 end
+
+-- Of one load or kind: each server next to the first of them.
+local function compare(rows, kinds, kind, title, servers, aim)
+  for _, server in ipairs(kinds[kind] and servers or {}) do
+    local rounds, raw = kinds[kind][server], kinds[kind][servers[1]]
+    if rounds and raw then
+      local row = { server = server, kind = title, aim = server ~= servers[1] and aim or nil }
+      for _, name in ipairs { 'rate', 'cpu_ns' } do
+        row[name] = spread(rounds, function(figures) return figures[name] end)
+      end
+      row.cpu_ratio = spread(rounds, function(figures, round)
+        return (raw[round] or figures).cpu_ns / figures.cpu_ns
+      end)
+      row.quiet_ratio = spread(raw, function(figures) return figures.cpu_ns end).p20 / row.cpu_ns.p20
+      rows[#rows + 1] = row
+    end
+  end
+end
+
+local framing, tls = {}, {}
+for _, load in ipairs(framing_loads) do compare(framing, compared.framing, load, load, FRAMING_SERVERS) end
+for _, kind in ipairs(TLS_KINDS) do compare(tls, compared.tls, kind[1], kind[2], TLS_SERVERS, TLS_AIM) end
 
 local tasks = {}
 for _, mode in ipairs { 'BASE', 'PROCESS' } do
@@ -128,8 +189,9 @@ for _, depth in ipairs(#echo > 0 and DEPTHS or {}) do
 end
 if #idle > 0 then print() end
 for _, row in ipairs(idle) do
-  print(('%-16s %d idle connections: %.0f bytes each (Pss of all processes), %.0f in the owning process'):format(
-    TITLES[row.server], row.connections, row.pss_bytes, row.owner_bytes))
+  print(('%-18s %d idle connections: %.0f bytes each (Pss of all processes), %.0f in the owning process%s'):format(
+    TITLES[row.server], row.connections, row.pss_bytes, row.owner_bytes,
+    row.server:find '^tls' and ('; aim %d'):format(TLS_IDLE_AIM) or ''))
 end
 for _, row in ipairs(echo) do
   if row.server == 'raw' and row.cpu_share.median < LOAD_IS_LIMIT then
@@ -137,6 +199,20 @@ for _, row in ipairs(echo) do
       .. 'not enough. Look at the ratio per CPU second.'):format(row.depth, row.cpu_share.median * 100))
   end
 end
+
+local function print_compared(rows, unit)
+  local kind
+  for _, row in ipairs(rows) do
+    if row.kind ~= kind then
+      kind = row.kind
+      print(('\n%-44s %9s %11s  %-14s %6s %5s'):format(kind, unit .. '/s', 'CPU us each', 'per CPU second', 'quiet', 'aim'))
+    end
+    print(('%-44s %9.0f %11.2f  %14s %6.2f %5s'):format(TITLES[row.server], row.rate.median, row.cpu_ns.median / 1e3,
+      range(row.cpu_ratio), row.quiet_ratio, row.aim or ''))
+  end
+end
+print_compared(framing, 'packets')
+print_compared(tls, 'units')
 
 if #tasks > 0 then
   print(('\n%-16s %18s %18s %18s %16s %9s'):format('tasks', 'given/s', 'per CPU second', 'finished/s', 'taskwait p50 us',
@@ -173,6 +249,6 @@ local function write(name, value)
   file:close()
 end
 
-for name, results in pairs { echo = echo, idle = idle, tasks = tasks } do
+for name, results in pairs { echo = echo, idle = idle, framing = framing, tls = tls, tasks = tasks } do
   if #results > 0 then write(name .. '.json', { run = run, results = results }) end
 end
