@@ -121,7 +121,7 @@ struct sv_tls_kept { /* malloc'ed; NULL: nothing */
 };
 
 /*  FRESH ── first byte ──► SHAKING ── handshake done ──► OPEN ── end of stream ──► ENDED
- *    └──────────────────────┴── error ──► FAILED ◄── error ──┴───────────────────────┘        */
+ *    └──────────────────────┴── error ──► BROKEN ◄── error ──┘                               */
 enum sv_tls_state { SV_TLS_FRESH, SV_TLS_SHAKING, SV_TLS_OPEN, SV_TLS_ENDED, SV_TLS_BROKEN };
 
 struct sv_tls {

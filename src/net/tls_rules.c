@@ -77,7 +77,7 @@ static const struct group groups[] = {
     {22, {"secp256k1"}},
 };
 
-/* Fast ones first. The library's own list begins with the largest, which makes handshakes ten times as dear. */
+/* Fast ones first. The library's own list begins with P-521, which takes several times as long. */
 const uint16_t sv_tls_default_groups[] = {29, 23, 24, 25, 0};
 
 uint32_t sv_tls_library_versions(void) { return SV_TLS_1_2 | (SV_HAS_TLS_1_3 ? SV_TLS_1_3 : 0); }
