@@ -1,5 +1,6 @@
--- framing.lua [port [BASE|PROCESS]]: three protocols on three ports: lines, packets with a length in front, and packets whose
--- length a function knows. Each receive is one whole packet, however it came. Try: printf 'one\ntwo\n' | nc -N 127.0.0.1 9501
+-- framing.lua [port [BASE|PROCESS]]: three protocols on three ports: lines, packets with a length in front, and packets
+-- whose length a function knows. Each receive is one whole packet, however it came.
+-- Try: printf 'one\ntwo\n' | nc -N 127.0.0.1 9501
 local srvlua = require 'srvlua'
 
 local port, mode = tonumber(arg[1] or 9501), arg[2] or 'PROCESS'

@@ -1,4 +1,5 @@
--- tls_echo.lua [port [BASE|PROCESS]]: sends back what it receives, over TLS. CERT and KEY name the PEM files; to make some:
+-- tls_echo.lua [port [BASE|PROCESS]]: sends back what it receives, over TLS. CERT and KEY in the environment name
+-- the PEM files; without: cert.pem and key.pem. To make some:
 --   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -days 30 \
 --     -keyout key.pem -out cert.pem
 -- Try: echo hello | openssl s_client -connect 127.0.0.1:9501 -quiet
