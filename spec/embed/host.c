@@ -1,8 +1,9 @@
 /* host.c MODE LOG: a C program around the library, for embed_spec.lua. Checks what srvlua.h promises a host, prints a line for
- * each check that fails, and at last "done". Four servers run in it, one after the other; the third one is shut down by a user
+ * each check that fails, and at last "done". Five servers run in it, one after the other; the third one is shut down by a user
  * process, the others by their worker. */
 #include <dirent.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -301,6 +302,115 @@ static void run_tasks(int mode, const char *log, struct host *host) {
     srvlua_free(server);
 }
 
+/* ------------------------------------------------------------------------------------------ packets by own measures */
+
+struct measured {
+    int made, freed, received, closed;
+    int clients[3]; /* the worker is its own client */
+};
+
+static int64_t by_digit(srvlua_reactor *reactor, void *context, const void *data, size_t length, struct srvlua_status *status) {
+    CHECK(context == NULL && length >= 1 && status->message[0] == '\0');
+    CHECK(srvlua_reactor_id(reactor) == 0 && srvlua_reactor_server(reactor) != NULL);
+    return *(const char *)data - '0';
+}
+
+static int make_measure(srvlua_reactor *reactor, void *user_data, void **context, struct srvlua_status *status) {
+    struct measured *measured = user_data;
+    (void)status;
+    CHECK(srvlua_reactor_id(reactor) == 0);
+    measured->made++;
+    *context = measured;
+    return 0;
+}
+
+static void free_measure(void *context) { ((struct measured *)context)->freed++; }
+
+static int64_t in_pairs(srvlua_reactor *reactor, void *context, const void *data, size_t length, struct srvlua_status *status) {
+    CHECK(((struct measured *)context)->made == 1 && length >= 1);
+    if (*(const char *)data != '!')
+        return 2;
+    srvlua_reactor_log(reactor, SRVLUA_LOG_NOTICE, "a packet is measured");
+    strcpy(status->message, "exclamation marks are none");
+    return -1;
+}
+
+static int send_packets(srvlua_server *server, const struct srvlua_event_data *event, void *user_data) {
+    static const char *const streams[] = {"2a3bc", "3de", "ffgg!"};
+    struct measured *measured = user_data;
+    (void)event;
+    for (size_t i = 0; i < 3; i++) {
+        struct srvlua_port_info info;
+        srvlua_port_get_info(srvlua_get_port(server, i), &info);
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)info.port)};
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        measured->clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        CHECK(connect(measured->clients[i], (struct sockaddr *)&address, sizeof address) == 0);
+        CHECK(write(measured->clients[i], streams[i], strlen(streams[i])) == (ssize_t)strlen(streams[i]));
+    }
+    return 0;
+}
+
+static void end_if_all_came(srvlua_server *server, const struct measured *measured) {
+    if (measured->received == 5 && measured->closed == 1)
+        CHECK(srvlua_shutdown(server, NULL) == 0);
+}
+
+static int on_packet_of_stream(srvlua_server *server, const struct srvlua_event_data *event, void *user_data) {
+    static const char *const packets[] = {"2a", "3bc", "3de", "ff", "gg"};
+    struct measured *measured = user_data;
+    size_t i = 0;
+    while (i < 5 && (event->length != strlen(packets[i]) || memcmp(event->data, packets[i], event->length) != 0))
+        i++;
+    CHECK(i < 5);
+    measured->received++;
+    end_if_all_came(server, measured);
+    return 0;
+}
+
+static int on_end_of_stream(srvlua_server *server, const struct srvlua_event_data *event, void *user_data) {
+    struct measured *measured = user_data;
+    if (measured->received == 5 && measured->closed == 1)
+        return 0; /* the others, in the shutdown */
+    CHECK(event->port == srvlua_get_port(server, 2) && event->reactor_id == 0);
+    measured->closed++;
+    end_if_all_came(server, measured);
+    return 0;
+}
+
+static void run_measured(int mode, const char *log) {
+    struct srvlua_status status = {0};
+    struct measured measured = {.clients = {-1, -1, -1}};
+    srvlua_length_function function = by_digit;
+    srvlua_server *server = srvlua_new("127.0.0.1", 0, mode, SRVLUA_SOCK_TCP, &status);
+    srvlua_port *ports[2];
+    struct srvlua_setting settings[] = {
+        {.name = "worker_num", .value = {.type = SRVLUA_VALUE_NUMBER, .number = 1}},
+        {.name = "log_file", .value = {.type = SRVLUA_VALUE_STRING, .string = log, .length = strlen(log)}},
+        {.name = "log_date_format", .value = {.type = SRVLUA_VALUE_STRING, .string = "DATExxx", .length = 4}},
+        {.name = "open_length_check", .value = {.type = SRVLUA_VALUE_BOOLEAN, .boolean = 1}},
+        {.name = "package_length_func", .value = {.type = SRVLUA_VALUE_FUNCTION}},
+    };
+    struct srvlua_measurer measurer = {.make = make_measure, .call = in_pairs, .free = free_measure, .user_data = &measured};
+    memcpy(&settings[4].value.function, &function, sizeof function);
+    CHECK(srvlua_set(server, settings, 5, &status) == 0);
+    for (int i = 0; i < 2; i++)
+        CHECK(srvlua_add_listener(server, "127.0.0.1", 0, SRVLUA_SOCK_TCP, &ports[i], &status) == 0);
+    settings[4].value = (struct srvlua_value){.type = SRVLUA_VALUE_FUNCTION, .string = "code", .length = 4};
+    CHECK(srvlua_port_set(ports[1], settings + 3, 2, &status) == 0);
+    CHECK(srvlua_on(server, SRVLUA_ON_RECEIVE, on_packet_of_stream, &measured, &status) == 0);
+    CHECK(srvlua_on(server, SRVLUA_ON_CLOSE, on_end_of_stream, &measured, &status) == 0);
+    CHECK(srvlua_on(server, SRVLUA_ON_WORKER_START, send_packets, &measured, &status) == 0);
+    CHECK(srvlua_check(server, &status) == -SRVLUA_ERROR_INVALID_PARAMS); /* nobody runs the code */
+    CHECK(srvlua_port_set_measurer(ports[1], &measurer, &status) == 0);
+    CHECK(srvlua_start(server, &status) == 0);
+    CHECK(measured.made == 1 && measured.freed == 1);
+    for (int i = 0; i < 3; i++)
+        if (measured.clients[i] >= 0)
+            close(measured.clients[i]);
+    srvlua_free(server);
+}
+
 /* Tasks as they wait in message queues. */
 static void check_task_form(void) {
     const void *data = NULL;
@@ -363,6 +473,7 @@ int main(int argc, char **argv) {
     run_server(mode, argv[2], &host);
     run_user_processes(mode, argv[2], &host);
     run_tasks(mode, argv[2], &host);
+    run_measured(mode, argv[2]);
     CHECK(count_descriptors() == descriptors);
     CHECK(sigaction(SIGTERM, NULL, &now) == 0 && now.sa_handler == on_own_signal);
     CHECK(sigaction(SIGUSR1, NULL, &now) == 0 && now.sa_handler == on_own_signal);
