@@ -36,7 +36,7 @@
 #define SECOND_NS 1000000000u
 #define MIB 1048576u
 
-enum stage { SHAKING, OPEN, ENDING };
+enum stage { SHAKING, OPEN, ENDING, ENDED };
 
 struct client {
     mbedtls_ssl_context ssl;
@@ -251,9 +251,10 @@ static void wait_for_end(struct load *load, struct client *client) {
 
     if (got > 0 || (got < 0 && errno == EAGAIN))
         return;
-    load->open--;
     end(client);
-    begin(load, client);
+    client->stage = ENDED;
+    if (!load->is_over)
+        begin(load, client);
 }
 
 static void on_event(struct load *load, struct client *client, uint32_t events) {
@@ -295,6 +296,10 @@ static void hold(struct load *load) {
         ;
 }
 
+static bool is_busy(const struct load *load, const struct client *client) {
+    return load->kind == 's' ? client->stage != ENDED : client->stage == SHAKING || client->to_receive > 0;
+}
+
 static void measure(struct load *load, double seconds) {
     uint64_t time_ns, begin_ns = now_ns(), end_ns = begin_ns + (uint64_t)(seconds * SECOND_NS);
 
@@ -305,16 +310,12 @@ static void measure(struct load *load, double seconds) {
         begin(load, &load->clients[i]);
     while ((time_ns = now_ns()) < end_ns)
         turn(load);
-    uint64_t done = load->done;
-    if (load->kind !=
-        's') { /* what was asked for comes to its end, so that the server has sent no more than we have counted */
-        load->is_over = true;
-        for (size_t i = 0; i < load->count; i++)
-            while (load->clients[i].stage == SHAKING || load->clients[i].to_receive > 0)
-                turn(load);
-        time_ns = now_ns();
-        done = load->done / MIB;
-    }
+    load->is_over = true; /* what has begun comes to its end, so that the server has done no more than is counted */
+    for (size_t i = 0; i < load->count; i++)
+        while (is_busy(load, &load->clients[i]))
+            turn(load);
+    time_ns = now_ns();
+    uint64_t done = load->kind == 's' ? load->done : load->done / MIB;
     printf("%.1f %llu\n", (double)done * SECOND_NS / (double)(time_ns - begin_ns), (unsigned long long)done);
 }
 
