@@ -19,6 +19,7 @@
 /* Records without data (empty ones, warnings) in one call of receive, and alerts that a peer may make us send in its life. */
 #define EMPTY_RECORDS_MAX 32u
 #define UNASKED_MAX 8u
+#define ALERT_RECORD 21
 #define HANDSHAKE_RECORD 22
 
 static void say(struct sv_tls *tls, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -177,6 +178,8 @@ static int gather_bytes(void *context, const unsigned char *data, size_t length)
             return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
         }
     }
+    if (length > 0 && data[0] == ALERT_RECORD)
+        tls->has_alerted = true;
     memcpy(scratch->output + scratch->output_length, data, length);
     scratch->output_length += length;
     return (int)length;
@@ -241,6 +244,18 @@ static void describe_certificate(struct sv_tls *tls) {
         if (*c == '\n')
             *c = ',';
     say(tls, "certificate of the client refused: %s", text);
+}
+
+/* mbedTLS ends over some errors without telling the peer, as over records that are too long. */
+static void alert(struct sv_tls *tls, int result) {
+    unsigned char description = MBEDTLS_SSL_ALERT_MSG_UNEXPECTED_MESSAGE;
+    if (!tls->generation || tls->is_datagram || tls->has_alerted || tls->socket_error || tls->has_seen_fin)
+        return;
+    if (result == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE || result == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY)
+        return;
+    if (result == MBEDTLS_ERR_SSL_ALLOC_FAILED)
+        description = MBEDTLS_SSL_ALERT_MSG_INTERNAL_ERROR;
+    mbedtls_ssl_send_alert_message(&tls->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, description); /* without room for it: none */
 }
 
 /* Ends a connection because of an error of mbedTLS, or of the socket below it. Returns -errno. */
@@ -323,6 +338,8 @@ enum sv_tls_step sv_tls_handshake(struct sv_tls *tls) {
     }
     tls->reads_left = READS_OF_HANDSHAKE;
     int shaken = shake(tls);
+    if (shaken != 0 && shaken != MBEDTLS_ERR_SSL_WANT_READ && shaken != MBEDTLS_ERR_SSL_WANT_WRITE)
+        alert(tls, shaken);
     int pushed = push_output(tls);
     if (pushed < 0 && pushed != -EAGAIN && !tls->socket_error)
         tls->socket_error = -pushed;
@@ -354,7 +371,7 @@ bool sv_tls_was_closed_cleanly(const struct sv_tls *tls) { return tls->was_clean
 /* One record's worth. Bytes, 0: the end, -EAGAIN, -errno. */
 static ssize_t receive_record(struct sv_tls *tls, unsigned char *data, size_t size) {
     for (unsigned turns = 0; turns < EMPTY_RECORDS_MAX; turns++) {
-        tls->has_blocked = false;
+        tls->has_blocked = tls->has_alerted = false;
         int result = mbedtls_ssl_read(&tls->ssl, data, size);
         if (result > 0)
             return result;
@@ -371,8 +388,12 @@ static ssize_t receive_record(struct sv_tls *tls, unsigned char *data, size_t si
             tls->state = SV_TLS_ENDED;
             return 0;
         }
-        if (tls->socket_error || (result != 0 && result != MBEDTLS_ERR_SSL_WANT_READ && result != MBEDTLS_ERR_SSL_WANT_WRITE))
+        if (result == MBEDTLS_ERR_SSL_BAD_INPUT_DATA)
+            result = MBEDTLS_ERR_SSL_INVALID_RECORD; /* its word for a length beyond its buffer */
+        if (tls->socket_error || (result != 0 && result != MBEDTLS_ERR_SSL_WANT_READ && result != MBEDTLS_ERR_SSL_WANT_WRITE)) {
+            alert(tls, result);
             return fail(tls, result);
+        }
         if (tls->has_blocked)
             return -EAGAIN;
         /* else it was an empty record or a warning, and more may have been read ahead */
@@ -454,10 +475,19 @@ static size_t record_limit(const struct sv_tls *tls) {
     return limit > 0 && limit < (int)SV_TLS_RECORD ? (size_t)limit : SV_TLS_RECORD;
 }
 
+static size_t total_of(const struct iovec *vectors, int count) {
+    size_t total = 0;
+    for (int i = 0; i < count; i++)
+        total += vectors[i].iov_len;
+    return total;
+}
+
 ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count) {
     struct sv_tls_scratch *scratch = tls->port->scratch;
     struct cursor cursor = {.vector = vectors, .count = count};
     size_t taken = 0;
+    if (tls->state == SV_TLS_BROKEN && tls->failure == -EPROTO && !tls->has_told_end)
+        return (ssize_t)total_of(vectors, count); /* the alert was the last word: answers to what came before it are dropped */
     if (tls->state == SV_TLS_BROKEN)
         return tls->failure;
     if (tls->state < SV_TLS_OPEN || tls->is_shut)

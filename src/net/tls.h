@@ -113,7 +113,8 @@ bool sv_tls_has_input(const struct sv_tls *tls);
 /* The stream ended with close_notify (and not just with FIN). */
 bool sv_tls_was_closed_cleanly(const struct sv_tls *tls);
 
-/* Like sendmsg(): takes plain bytes and returns how many it took, which then are out of the caller's hands; -EAGAIN none; -errno. */
+/* Like sendmsg(): takes plain bytes and returns how many it took, which then are out of the caller's hands; -EAGAIN none; -errno.
+ * After a bad record nothing may follow the alert: until receive has told of it all is taken and dropped, then it is -EPROTO. */
 ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count);
 /* Encrypted bytes that wait for the socket. */
 size_t sv_tls_pending(const struct sv_tls *tls);

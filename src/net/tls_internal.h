@@ -136,6 +136,7 @@ struct sv_tls {
     uint8_t burst;          /* records that the next send puts together at most */
     uint8_t unasked;        /* alerts that the peer made us send (renegotiation) */
     bool is_datagram, has_blocked, has_seen_fin, was_clean, is_shut, is_receiving, has_sent_certificate, has_told_end;
+    bool has_alerted; /* in the running operation */
     struct sv_tls_kept input, output;
     char *server_name;
     int64_t timer_middle_ns, timer_end_ns; /* DTLS: monotonic; 0: not running */
