@@ -299,7 +299,13 @@ static bool has_something(const struct sv_connection *connection) {
     return connection->input.data || (connection->tls && sv_tls_has_input(connection->tls));
 }
 
+static void go_on_with_handshake(struct sv_connection *connection);
+
 static void pump(struct sv_connection *connection) {
+    if (connection->stage == SV_STAGE_HANDSHAKE) {
+        go_on_with_handshake(connection);
+        return;
+    }
     if (connection->input.data) {
         size_t used = cut_kept(connection, sv_wall_ns(), false);
         watch_time(connection, used > 0);
@@ -389,6 +395,7 @@ static void end_handshake(struct sv_connection *connection) {
         struct sv_connection *next = sv_container(state->waiting_handshakes.next, struct sv_connection, waiting);
         sv_list_remove(&next->waiting);
         begin_handshake(next);
+        if (next->tls) go_on_later(next); /* a datagram session: its ClientHello was read already */
     }
 }
 
@@ -427,7 +434,10 @@ static bool is_handshake_time_over(struct sv_reactor *reactor) {
 
 static void go_on_with_handshake(struct sv_connection *connection) {
     struct sv_reactor *reactor = connection->reactor;
-    if (is_handshake_time_over(reactor)) return;
+    if (is_handshake_time_over(reactor)) {
+        if (rules_of(connection)->tls->is_datagram) go_on_later(connection); /* its ClientHello is not in the socket any more */
+        return;
+    }
     if (!connection->tls) connection->tls = sv_tls_new(state_of(connection)->tls, connection->io.fd);
     if (!connection->tls) {
         sv_input_give_up(connection, "out of memory");
