@@ -26,7 +26,7 @@ const char *fuzz_length(const uint8_t *data, size_t size) {
                                     .length_offset = fuzz_byte(&input) % 24,
                                     .body_offset = fuzz_byte(&input) % 48,
                                     .length_function = netstring};
-    rules.max_length = 32u + 4u * fuzz_byte(&input); /* no less than a header */
+    rules.max_length = 32u + 2u * fuzz_byte(&input); /* no less than a header */
     struct stream_sizes reads = fuzz_reads(&input);
     return fuzz_packets(&rules, input, &reads);
 }

@@ -22,7 +22,7 @@ static const char *read_command(const uint8_t *data, size_t length) {
 
 const char *fuzz_redis(const uint8_t *data, size_t size) {
     struct fuzz_input input = {data, size};
-    struct sv_framer_rules rules = {.next = sv_frame_redis, .max_length = 16u + 8u * fuzz_byte(&input)};
+    struct sv_framer_rules rules = {.next = sv_frame_redis, .max_length = 16u + 2u * fuzz_byte(&input)};
     struct stream_sizes reads = fuzz_reads(&input);
     const char *fault = fuzz_packets(&rules, input, &reads);
     struct stream_end end = stream_read(&rules, input.data, input.size, stream_at_once, NULL);

@@ -50,7 +50,9 @@ static inline int judge(const struct sv_framer_rules *rules, const unsigned char
     return frame.result == SV_FRAME_VIOLATION ? frame.code : 0;
 }
 
-/* `length` bytes of `fill`, to be freed; the caller writes the ends. */
+static inline void put(unsigned char *at, const void *bytes, size_t length) { memcpy(at, bytes, length); }
+
+/* `length` bytes of `fill`, to be freed; the caller puts something in. */
 static inline unsigned char *filled(size_t length, int fill) {
     unsigned char *data = malloc(length);
     memset(data, fill, length);
@@ -68,7 +70,8 @@ static inline void append(struct stream *stream, const void *data, size_t length
         stream->capacity = 2 * (stream->length + length);
         stream->data = realloc(stream->data, stream->capacity);
     }
-    memcpy(stream->data + stream->length, data, length);
+    if (length > 0 && stream->data)
+        memcpy(stream->data + stream->length, data, length);
     stream->length += length;
 }
 

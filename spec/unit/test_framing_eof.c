@@ -37,16 +37,16 @@ TEST(marks_with_false_starts) {
 TEST(split_limit_counts_the_mark_and_each_packet) {
     struct sv_framer_rules rules = SPLIT("\r\n");
     unsigned char *data = filled(2 * LIMIT + 2, 'x');
-    memcpy(data + LIMIT - 2, "\r\n", 2);
-    memcpy(data + 2 * LIMIT - 2, "\r\n", 2);
+    put(data + LIMIT - 2, "\r\n", 2);
+    put(data + 2 * LIMIT - 2, "\r\n", 2);
     CHECK(gives(&rules, data, 2 * LIMIT, "65536 65536"));
     data[LIMIT - 2] = 'x';
-    memcpy(data + LIMIT - 1, "\r\n", 2); /* one byte late, and there in the same read */
+    put(data + LIMIT - 1, "\r\n", 2); /* one byte late, and there in the same read */
     CHECK(gives(&rules, data, 2 * LIMIT, "1201"));
     memset(data, 'x', LIMIT);
     CHECK(judge(&rules, data, LIMIT - 1) == 0);
     CHECK(judge(&rules, data, LIMIT) == SRVLUA_ERROR_PACKAGE_LENGTH_TOO_LARGE);
-    memcpy(data, "a\r\nb\r\n", 6);
+    put(data, "a\r\nb\r\n", 6);
     CHECK(gives(&rules, data, LIMIT + 5, "3 3"));
     CHECK(gives(&rules, data, LIMIT + 6, "3 3 1201"));
     free(data);
@@ -141,9 +141,9 @@ TEST(check_limit) {
     CHECK(judge(&rules, data, LIMIT - 1) == 0);
     CHECK(judge(&rules, data, LIMIT) == SRVLUA_ERROR_PACKAGE_LENGTH_TOO_LARGE);
     CHECK(checks_all(&rules, data, LIMIT, 0, SRVLUA_ERROR_PACKAGE_LENGTH_TOO_LARGE));
-    memcpy(data + LIMIT - 2, "\r\n", 2);
+    put(data + LIMIT - 2, "\r\n", 2);
     CHECK(checks_all(&rules, data, LIMIT, LIMIT, 0));
-    memcpy(data + LIMIT - 2, "x\r\n", 3);
+    put(data + LIMIT - 2, "x\r\n", 3);
     CHECK(checks_all(&rules, data, LIMIT + 1, 0, SRVLUA_ERROR_PACKAGE_LENGTH_TOO_LARGE));
     free(data);
 }

@@ -7,7 +7,7 @@ static const struct sv_framer_rules rules = {.next = sv_frame_mqtt, .max_length 
 
 TEST(the_examples_of_the_contract) {
     unsigned char *data = filled(131, 'p');
-    memcpy(data, "\x30\x80\x01", 3);
+    put(data, "\x30\x80\x01", 3);
     CHECK(gives(&rules, BYTES("\xc0\0"), "2"));
     CHECK(gives(&rules, data, 131, "131"));
     CHECK(gives(&rules, BYTES("\x30\x03\0\1a"), "5"));
@@ -26,8 +26,8 @@ TEST(limits) {
     CHECK(judge(&small, BYTES("\x30\xff\xff\xff")) == 0);
     CHECK(judge(&small, BYTES("\x30\xff\xff\xff\x80")) == SRVLUA_ERROR_PACKAGE_MALFORMED_DATA);
     unsigned char *data = filled(65536 + 5, 'p');
-    memcpy(data, "\x30\xfc\xff\x03", 4);
-    memcpy(data + 65536, "\x30\xff\xff\xff\xff", 5);
+    put(data, "\x30\xfc\xff\x03", 4);
+    put(data + 65536, "\x30\xff\xff\xff\xff", 5);
     CHECK(gives(&small, data, 65536 + 5, "65536 1204"));
     free(data);
 }

@@ -62,8 +62,8 @@ TEST(a_bulk_over_the_limit_is_judged_with_its_length) {
     CHECK(judge_text("*1\r\n$65522\r\n") == 0); /* 4 + 8 + 65522 + 2 */
     CHECK(judge_text("*1\r\n$65523\r\n") == SRVLUA_ERROR_PACKAGE_LENGTH_TOO_LARGE);
     unsigned char *data = filled(LIMIT + 12, 'v');
-    memcpy(data, "*1\r\n$65522\r\n", 12);
-    memcpy(data + LIMIT - 2, "\r\n*1\r\n$65523\r\n", 14);
+    put(data, "*1\r\n$65522\r\n", 12);
+    put(data + LIMIT - 2, "\r\n*1\r\n$65523\r\n", 14);
     CHECK(gives(&rules, data, LIMIT, "65536"));
     CHECK(gives(&rules, data, LIMIT + 12, "65536 1201"));
     free(data);

@@ -40,7 +40,7 @@ static bool says(const unsigned char *data, size_t length, const char *address, 
     const char *reason;
     unsigned char longer[1024];
     memcpy(longer, data, length);
-    memcpy(longer + length, "\r\nhello", 7);
+    memcpy(longer + length, "\r\nhello", 8);
     for (size_t have = 1; have < length; have++) { /* however it is cut */
         int more = parse(data, have, &header, &reason);
         if (!CHECK(more > 0 && have + (size_t)more <= length))
@@ -143,8 +143,8 @@ TEST(malformed_text) {
 
 TEST(too_long_text) {
     char text[200];
-    memset(text, 'x', sizeof text);
-    memcpy(text, "PROXY UNKNOWN ", 14);
+    memcpy(text, "PROXY UNKNOWN ", 15);
+    memset(text + 14, 'x', sizeof text - 14);
     CHECK(ends_with_mistake((unsigned char *)text, 106)); /* an end of line would make it 108 */
     text[105] = '\r';
     CHECK(!ends_with_mistake((unsigned char *)text, 106));
