@@ -143,6 +143,7 @@ TEST(check_limit) {
     CHECK(checks_all(&rules, data, LIMIT, 0, SRVLUA_ERROR_PACKAGE_LENGTH_TOO_LARGE));
     put(data + LIMIT - 2, "\r\n", 2);
     CHECK(checks_all(&rules, data, LIMIT, LIMIT, 0));
+    CHECK(checks_all(&rules, data, LIMIT + 7, LIMIT, 0)); /* also when more has come with it */
     put(data + LIMIT - 2, "x\r\n", 3);
     CHECK(checks_all(&rules, data, LIMIT + 1, 0, SRVLUA_ERROR_PACKAGE_LENGTH_TOO_LARGE));
     free(data);
