@@ -306,6 +306,32 @@ TEST(cookies_are_of_one_peer) {
     hello[13 + 12 + 2 + 32 + 1 + 1 + 20] ^= 1;
     CHECK(sv_dtls_greet(dtls.server.port, dtls.listener, &peer, hello, (size_t)length, &accepted) == SV_DTLS_ACCEPTED);
     sv_tls_free(accepted);
+    /* doubled on its way: two connections would share the peer's datagrams, and neither would get all */
+    CHECK(sv_dtls_greet(dtls.server.port, dtls.listener, &peer, hello, (size_t)length, &accepted) == SV_DTLS_DROPPED && !accepted);
+    close_dtls(&dtls);
+}
+
+/* The hellos of its beginning, come late, are no client that begins anew, and are not answered. */
+TEST(own_hello_does_not_end_a_connection) {
+    struct dtls dtls = {0};
+    unsigned char first[1024], hello[1024];
+    char data[64];
+    open_dtls(&dtls, &nothing);
+    shake_client(&dtls.wire.client);
+    ssize_t first_length = recv(dtls.listener, first, sizeof first, MSG_PEEK);
+    CHECK(greet(&dtls) == SV_DTLS_ANSWERED);
+    shake_client(&dtls.wire.client);
+    ssize_t length = recv(dtls.listener, hello, sizeof hello, MSG_PEEK);
+    CHECK(length > 60);
+    shake_both(&dtls);
+    CHECK(says(&dtls, "ping"));
+    client_send(&dtls.wire.client, first, (size_t)first_length);
+    CHECK(sv_tls_receive(dtls.tls, data, sizeof data) == -EAGAIN);
+    CHECK(recv(dtls.wire.client.fd, data, sizeof data, MSG_DONTWAIT) < 0);
+    CHECK(says(&dtls, "ping"));
+    client_send(&dtls.wire.client, hello, (size_t)length);
+    CHECK(sv_tls_receive(dtls.tls, data, sizeof data) == -EAGAIN);
+    CHECK(says(&dtls, "ping"));
     close_dtls(&dtls);
 }
 

@@ -90,6 +90,19 @@ struct hello {
     size_t cookie_length;
 };
 
+static uint64_t random_of(const struct hello *hello) {
+    uint64_t word;
+    memcpy(&word, hello->record + RECORD_HEAD + MESSAGE_HEAD + 2 + RANDOM_SIZE - sizeof word, sizeof word);
+    return word;
+}
+
+/* A number that no other hello with a cookie has: what is random in it, from us and from the client. */
+static uint64_t number_of(const struct hello *hello) {
+    uint64_t word;
+    memcpy(&word, hello->cookie + hello->cookie_length - sizeof word, sizeof word);
+    return word ^ random_of(hello);
+}
+
 static size_t number_at(const unsigned char *data, unsigned bytes) {
     size_t number = 0;
     while (bytes-- > 0)
@@ -166,11 +179,15 @@ enum sv_dtls_greeting sv_dtls_greet(struct sv_tls_port *port, int listener, cons
     size_t packed_length = pack_peer(peer, packed);
     if (sv_dtls_check_cookie(port, hello.cookie, hello.cookie_length, packed, packed_length) != 0)
         return send_verify_request(port, listener, peer, &hello, packed, packed_length);
+    /* Doubled on its way, or replayed: a second connection would take the datagrams of the first. */
+    if (!sv_tls_shared_take_hello(port->shared, number_of(&hello)))
+        return SV_DTLS_DROPPED;
     struct sv_tls *tls = sv_tls_new(port, -1);
     if (!tls || prepare(tls, packed, packed_length, data, length) != 0) {
         sv_tls_free(tls);
         return SV_DTLS_DROPPED;
     }
+    tls->hello = random_of(&hello);
     *accepted = tls;
     return SV_DTLS_ACCEPTED;
 }
@@ -198,6 +215,13 @@ int sv_dtls_send_record(void *context, const unsigned char *data, size_t length)
     return (int)length;
 }
 
+/* A hello that the connection began with, come late or again. mbedTLS would take it for a client that begins anew: one with the cookie
+ * would end the connection, one without would be answered, which stops OpenSSL's clients. */
+static bool is_own_hello(const struct sv_tls *tls, const unsigned char *data, size_t length) {
+    struct hello hello;
+    return tls->state == SV_TLS_OPEN && parse_hello(data, length, &hello) && random_of(&hello) == tls->hello;
+}
+
 int sv_dtls_receive_datagram(void *context, unsigned char *data, size_t size) {
     struct sv_tls *tls = context;
     ssize_t count = -1;
@@ -210,7 +234,7 @@ int sv_dtls_receive_datagram(void *context, unsigned char *data, size_t size) {
     while (tls->reads_left > 0) {
         tls->reads_left--;
         count = recv(tls->fd, data, size, MSG_DONTWAIT);
-        if (count > 0)
+        if (count > 0 && !is_own_hello(tls, data, (size_t)count))
             return (int)count;
         if (count < 0 && errno == EAGAIN)
             break;
@@ -218,7 +242,7 @@ int sv_dtls_receive_datagram(void *context, unsigned char *data, size_t size) {
             tls->socket_error = errno;
             return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
         }
-        /* an empty datagram is nothing */
+        /* else an empty datagram, or one to be ignored */
     }
     tls->has_blocked = true;
     return MBEDTLS_ERR_SSL_WANT_READ;

@@ -24,6 +24,8 @@
 #define HEAD_SIZE (sizeof(uint64_t) + NONCE_SIZE) /* epoch, nonce */
 #define STAMP_SIZE sizeof(int64_t)                /* encrypted before the session: when it was made */
 
+#define HELLOS 1024u
+
 struct entry {
     _Atomic uint64_t epoch; /* 0: none; written last */
     _Atomic uint64_t check;
@@ -34,11 +36,16 @@ struct sv_tls_shared {
     int64_t start_ns, life_ns; /* constant */
     unsigned char cookie_key[SV_TLS_KEY_SIZE]; /* constant */
     _Alignas(64) struct entry entries[2];      /* written by whoever makes the next key */
+    _Alignas(64) _Atomic uint64_t hellos[HELLOS]; /* DTLS: those that were answered with a connection; an older one gives way */
 };
 
 size_t sv_tls_shared_bytes(void) { return sizeof(struct sv_tls_shared); }
 
 const unsigned char *sv_tls_shared_cookie_key(const struct sv_tls_shared *shared) { return shared->cookie_key; }
+
+bool sv_tls_shared_take_hello(struct sv_tls_shared *shared, uint64_t hello) {
+    return atomic_exchange_explicit(&shared->hellos[hello % HELLOS], hello, memory_order_relaxed) != hello;
+}
 
 uint64_t sv_tls_shared_epoch(const struct sv_tls_shared *shared, int64_t now_ns) {
     return now_ns < shared->start_ns ? 1 : (uint64_t)((now_ns - shared->start_ns) / shared->life_ns) + 1;
@@ -93,6 +100,8 @@ int sv_tls_shared_init(struct sv_tls_shared *shared, int64_t ticket_life_ns) {
     if (result == 0)
         result = mbedtls_ctr_drbg_random(&random.generator, shared->cookie_key, sizeof shared->cookie_key);
     sv_tls_random_free(&random);
+    for (size_t i = 0; i < HELLOS; i++)
+        atomic_store_explicit(&shared->hellos[i], 0, memory_order_relaxed);
     shared->start_ns = sv_now_ns();
     shared->life_ns = ticket_life_ns > 0 ? ticket_life_ns : SV_NS_PER_SECOND;
     atomic_store_explicit(&shared->entries[0].epoch, 0, memory_order_relaxed);

@@ -140,6 +140,7 @@ struct sv_tls {
     struct sv_tls_kept input, output;
     char *server_name;
     int64_t timer_middle_ns, timer_end_ns; /* DTLS: monotonic; 0: not running */
+    uint64_t hello;                        /* DTLS: of the random bytes of the ClientHello that it began with */
     char message[200];
 };
 
@@ -170,5 +171,7 @@ int sv_tls_ticket_parse(void *context, mbedtls_ssl_session *session, unsigned ch
 bool sv_tls_shared_key(struct sv_tls_shared *shared, int64_t now_ns, uint64_t epoch, unsigned char key[SV_TLS_KEY_SIZE]);
 uint64_t sv_tls_shared_epoch(const struct sv_tls_shared *shared, int64_t now_ns);
 const unsigned char *sv_tls_shared_cookie_key(const struct sv_tls_shared *shared);
+/* False: this ClientHello (dtls.c's number of it) was taken before, by whatever process. Old ones are forgotten. */
+bool sv_tls_shared_take_hello(struct sv_tls_shared *shared, uint64_t hello);
 
 #endif
