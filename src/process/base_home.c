@@ -21,9 +21,14 @@ static unsigned char *base_reserve(void *context, struct sv_connection *connecti
     return rt->reactor.scratch;
 }
 
+/* A read may bring thousands of packets: slow callbacks must not keep signals, timers and other clients waiting for all of them. */
 static bool base_may_deliver(void *context, struct sv_connection *connection) {
-    (void)context, (void)connection;
-    return true;
+    struct sv_runtime *rt = context;
+    struct sv_worker *worker = &rt->worker;
+    bool is_same = worker->last_served == connection->id;
+    worker->last_served = connection->id; /* everybody gets one packet in, however late it is */
+    if (!worker->turn_began_ns) worker->turn_began_ns = sv_now_ns();
+    return !is_same || sv_now_ns() - worker->turn_began_ns < SV_WORKER_TURN_NS;
 }
 
 static void base_deliver(void *context, struct sv_connection *connection, const void *data, size_t length, int64_t stamp_ns,

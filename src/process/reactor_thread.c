@@ -60,6 +60,7 @@ bool sv_reactor_thread_receive(struct sv_reactor_thread *thread, const struct sv
             break;
         case SV_RECORD_QUIESCE:
             sv_reactor_quiet(thread->reactor);
+            sv_reactor_pass_on_all(thread->reactor);
             sv_kick_all(thread->endpoint); /* workers find everything that was read before they are told to leave */
             answer(thread, SV_RECORD_QUIESCED);
             break;

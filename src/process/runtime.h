@@ -127,6 +127,8 @@ struct sv_stashed { /* a record that came while the worker waited for room, to b
     unsigned char payload[];
 };
 
+#define SV_WORKER_TURN_NS (SV_NS_PER_SECOND / 100) /* after so much work signals, orders and timers have their turn */
+
 struct sv_worker { /* of the calling process, if it is a worker */
     enum sv_worker_phase phase;
     struct sv_slot_life *life;
@@ -135,6 +137,7 @@ struct sv_worker { /* of the calling process, if it is a worker */
     struct sv_endpoint inherited;
     bool is_resting, is_done;     /* takes no more events in this turn; never again */
     int64_t turn_began_ns;        /* when the first event of this turn was taken in, 0: none was */
+    uint64_t last_served;         /* BASE: the session whose packet was passed on last */
     uint32_t predecessor;         /* its endpoint */
     struct sv_slot_life *predecessor_life; /* NULL: none */
     bool hands_over_later;        /* its inbox, as soon as it has all of what has partly arrived */

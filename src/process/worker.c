@@ -15,7 +15,6 @@
 
 #define LOOK_EVERY_MS 20 /* how often a leaving worker looks whether it may go */
 #define MARGIN_NS (SV_NS_PER_SECOND / 5) /* at most, before the end of a shutdown */
-#define TURN_NS (SV_NS_PER_SECOND / 100) /* after so much work signals, orders and timers have their turn */
 
 /* ------------------------------------------------------------------------------------------------ what others see */
 
@@ -249,7 +248,7 @@ static void deliver_in_time(struct sv_runtime *rt, const struct sv_message *mess
     int64_t now_ns = sv_now_ns();
     if (worker->phase == SV_WORKER_DRAINING && rt->config.max_wait_time > 0 && now_ns >= worker->deadline_ns)
         worker->is_done = true;
-    else if (now_ns - worker->turn_began_ns >= TURN_NS)
+    else if (now_ns - worker->turn_began_ns >= SV_WORKER_TURN_NS)
         worker->is_resting = true;
     else
         return;

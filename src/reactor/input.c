@@ -20,6 +20,7 @@
 
 #define DIRECT_READ 32768u      /* with so much of a packet there its rest is read without another copy */
 #define LEAST_MEMORY 512u
+#define SPARE_MEMORY 4096u      /* so much is left to a connection whose packets are done with */
 #define READS_PER_TURN 8        /* of a TLS connection whose bytes were read ahead */
 #define VIOLATION_LINES 10      /* per second and port */
 #define HANDSHAKES_NS (2 * SV_NS_PER_MS) /* per turn of the loop, so that open connections keep their latency */
@@ -37,6 +38,13 @@ static const struct sv_port_rules *rules_of(const struct sv_connection *connecti
 static bool is_stopped(const struct sv_connection *connection) {
     return connection->is_dead || (connection->read_blocks & STOPPED);
 }
+
+/* Packets of it go nowhere, not even in a shutdown. */
+static bool is_shut(const struct sv_connection *connection) {
+    return connection->is_dead || (connection->read_blocks & (SV_BLOCK_CLOSING | SV_BLOCK_PAUSED | SV_BLOCK_UNCONFIRMED));
+}
+
+static void go_on_later(struct sv_connection *connection);
 
 /* ------------------------------------------------------------------------------------------------ the kept bytes */
 
@@ -69,6 +77,21 @@ static bool make_room(struct sv_input *input, size_t size) {
     input->begin = 0;
     input->end = length;
     return true;
+}
+
+/* The beginning of the next packet does not hold the memory of those before it. */
+static void shrink(struct sv_input *input) {
+    size_t length = kept(input);
+    if (input->capacity <= SPARE_MEMORY || input->capacity / 4 < length) return;
+    size_t capacity = length < LEAST_MEMORY ? LEAST_MEMORY : length;
+    unsigned char *smaller = malloc(capacity);
+    if (!smaller) return;
+    memcpy(smaller, input->data + input->begin, length);
+    free(input->data);
+    input->data = smaller;
+    input->capacity = capacity;
+    input->begin = 0;
+    input->end = length;
 }
 
 static bool keep(struct sv_connection *connection, const unsigned char *data, size_t length) {
@@ -145,7 +168,7 @@ static size_t cut(struct sv_connection *connection, const unsigned char *data, s
     struct sv_input *input = &connection->input;
     const struct sv_framer_rules *framing = &state_of(connection)->framing;
     size_t used = 0;
-    while (used < length && (is_last_act || !is_stopped(connection))) {
+    while (used < length && !(is_last_act ? is_shut(connection) : is_stopped(connection))) {
         struct sv_framer_state before = input->state;
         struct sv_frame frame = framing->next(framing, &input->state, data + used, length - used);
         if (frame.result == SV_FRAME_MORE) break;
@@ -156,6 +179,7 @@ static size_t cut(struct sv_connection *connection, const unsigned char *data, s
         if (frame.result == SV_FRAME_PACKET) {
             if (!is_last_act && !reactor->home.may_deliver(reactor->home.context, connection)) {
                 input->state = before;
+                if (!is_stopped(connection)) go_on_later(connection);
                 break;
             }
             bool is_all = owned && used == 0 && frame.length == length;
@@ -183,7 +207,10 @@ static size_t cut_kept(struct sv_connection *connection, int64_t stamp_ns, bool 
         return used;
     }
     input->begin += used;
-    if (input->begin == input->end) release(input);
+    if (input->begin == input->end)
+        release(input);
+    else if (used)
+        shrink(input);
     return used;
 }
 
@@ -279,8 +306,6 @@ static bool read_packets(struct sv_connection *connection) {
     return true;
 }
 
-static void go_on_later(struct sv_connection *connection);
-
 static void read_on(struct sv_connection *connection) {
     bool (*read_some)(struct sv_connection *connection) = state_of(connection)->framing.next ? read_packets : read_raw;
     if (!connection->tls) {
@@ -313,12 +338,9 @@ static void pump(struct sv_connection *connection) {
     if (connection->tls && !is_stopped(connection) && sv_tls_has_input(connection->tls)) read_on(connection);
 }
 
-static int run_ready(srvlua_loop *loop, int64_t timer, void *context) {
-    (void)loop, (void)timer;
-    struct sv_reactor *reactor = context;
+static void pump_ready(struct sv_reactor *reactor) {
     struct sv_link now;
-    reactor->is_pump_due = false;
-    if (sv_list_is_empty(&reactor->ready)) return 0;
+    if (sv_list_is_empty(&reactor->ready)) return;
     now = reactor->ready; /* those that become ready meanwhile come in the next turn */
     now.next->previous = now.previous->next = &now;
     sv_list_init(&reactor->ready);
@@ -327,6 +349,13 @@ static int run_ready(srvlua_loop *loop, int64_t timer, void *context) {
         sv_list_remove(&connection->ready);
         if (!is_stopped(connection)) pump(connection);
     }
+}
+
+static int run_ready(srvlua_loop *loop, int64_t timer, void *context) {
+    (void)loop, (void)timer;
+    struct sv_reactor *reactor = context;
+    reactor->is_pump_due = false;
+    pump_ready(reactor);
     return 0;
 }
 
@@ -341,9 +370,7 @@ void sv_input_resume(struct sv_connection *connection) {
 }
 
 void sv_input_flush(struct sv_connection *connection) {
-    if (connection->input.data && !connection->is_dead && connection->read_blocks & (SV_BLOCK_RING | SV_BLOCK_QUEUED) &&
-        !(connection->read_blocks & (SV_BLOCK_CLOSING | SV_BLOCK_PAUSED)))
-        cut_kept(connection, sv_wall_ns(), true);
+    if (connection->input.data && !is_shut(connection)) cut_kept(connection, sv_wall_ns(), true);
 }
 
 /* ------------------------------------------------------------------------------------------------- becoming open */
@@ -555,11 +582,22 @@ void sv_input_open(struct sv_connection *connection) {
     }
 }
 
+/* What was kept comes first, of all connections, in the order in which they waited: else who has more to read would take the room
+ * of those whose packet was read already. And without that its own would grow with each read, and be overtaken by its end. */
+static void read_in_turn(struct sv_connection *connection) {
+    struct sv_reactor *reactor = connection->reactor;
+    if (reactor->pumped_turn != reactor->loop->turns) {
+        reactor->pumped_turn = reactor->loop->turns;
+        pump_ready(reactor);
+    }
+    if (!is_stopped(connection) && !sv_link_is_in(&connection->ready)) read_on(connection);
+}
+
 void sv_input_readable(struct sv_connection *connection) {
     switch ((enum sv_stage)connection->stage) {
         case SV_STAGE_PROXY: read_proxy(connection); break;
         case SV_STAGE_HANDSHAKE: go_on_with_handshake(connection); break;
-        case SV_STAGE_OPEN: read_on(connection); break;
+        case SV_STAGE_OPEN: read_in_turn(connection); break;
     }
 }
 
@@ -579,7 +617,9 @@ void sv_input_overdue(struct sv_connection *connection, int64_t now_ns) {
             reactor->handshake_ns = 0; /* the retransmission of a datagram handshake is not put off */
             go_on_with_handshake(connection);
             break;
-        default: sv_reactor_abandon(reactor, connection, ETIMEDOUT, reactor->number); break;
+        default: /* who is not read cannot complete his packet; his time begins again with the reading */
+            if (!is_stopped(connection)) sv_reactor_abandon(reactor, connection, ETIMEDOUT, reactor->number);
+            break;
     }
 }
 

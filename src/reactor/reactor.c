@@ -103,9 +103,10 @@ static void count_output(struct sv_connection *connection) {
 }
 
 /* A socket that is closed with unread input resets the connection and may take our last bytes from the peer. */
-static void discard_input(struct sv_reactor *reactor, int fd) {
+static void discard_input(int fd) {
+    unsigned char waste[16384]; /* not the scratch space: a callback that waits for a task may have packets there */
     for (int left = DISCARD_MAX; left > 0;) {
-        ssize_t got = recv(fd, reactor->scratch, SV_READ_MAX, MSG_DONTWAIT);
+        ssize_t got = recv(fd, waste, sizeof waste, MSG_DONTWAIT);
         if (got <= 0) return;
         left -= (int)got;
     }
@@ -123,7 +124,7 @@ static void reap(struct sv_reactor *reactor) {
             struct linger now = {.l_onoff = 1, .l_linger = 0};
             setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now); /* failure: an ordinary close */
         } else {
-            discard_input(reactor, fd);
+            discard_input(fd);
         }
         close(fd);
         reactor->by_slot[connection->id & reactor->sessions->mask] = NULL;
@@ -760,7 +761,13 @@ void sv_reactor_quiet(struct sv_reactor *reactor) {
         next = link->next;
         struct sv_connection *connection = sv_container(link, struct sv_connection, all);
         sv_reactor_set_block(reactor, connection, SV_BLOCK_QUIET, true);
-        sv_input_flush(connection);
+    }
+}
+
+void sv_reactor_pass_on_all(struct sv_reactor *reactor) {
+    for (struct sv_link *link = reactor->all.next, *next; link != &reactor->all; link = next) {
+        next = link->next;
+        sv_input_flush(sv_container(link, struct sv_connection, all));
     }
 }
 

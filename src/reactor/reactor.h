@@ -62,7 +62,8 @@ struct sv_reactor_home { /* where events go */
     unsigned char *(*reserve)(void *context, struct sv_connection *connection, uint32_t *size);
     /* `length` bytes (0: nothing came) are in the room that was reserved. */
     void (*commit)(void *context, struct sv_connection *connection, uint32_t length, int64_t stamp_ns);
-    /* Whether a packet of the connection can be passed on now; false: the home has set SV_BLOCK_RING or _QUEUED. */
+    /* Whether a packet of the connection can be passed on now; false: the home has set SV_BLOCK_RING or _QUEUED, or it is to be
+     * asked again in the next turn of the loop. */
     bool (*may_deliver)(void *context, struct sv_connection *connection);
     /* A packet; never lost. *owned, if there is one: the malloc'ed buffer that begins with it; set to NULL if the home keeps it. */
     void (*deliver)(void *context, struct sv_connection *connection, const void *data, size_t length, int64_t stamp_ns,
@@ -132,6 +133,7 @@ struct sv_reactor {
     struct sv_tls_scratch *tls_scratch; /* NULL: no port has TLS */
     int64_t next_deadline_ns;
     bool is_pump_due; /* run_ready() is deferred */
+    uint64_t pumped_turn; /* turn of the loop in which those that were ready had their say before any read */
     uint64_t handshake_turn; /* turn of the loop in which handshakes took handshake_ns */
     int64_t handshake_ns;
     bool is_quiet; /* reads nothing any more */
@@ -180,6 +182,8 @@ int sv_reactor_flush_blocking(struct sv_reactor *reactor, struct sv_connection *
 
 /* Stops reading everything, for good. */
 void sv_reactor_quiet(struct sv_reactor *reactor);
+/* Passes on the whole packets that were read, whether there is room or not. Not from a callback. */
+void sv_reactor_pass_on_all(struct sv_reactor *reactor);
 /* Closes all connections after their output is flushed, without events. True when none is left. */
 bool sv_reactor_close_all(struct sv_reactor *reactor);
 

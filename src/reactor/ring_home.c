@@ -66,7 +66,7 @@ static void free_overflow(struct sv_overflow *overflow) {
 }
 
 static bool is_stuck(const struct sv_ring_target *target) {
-    return target->first || target->successor || !sv_list_is_empty(&target->waiting);
+    return target->first || target->successor || !sv_list_is_empty(&target->waiting) || !sv_list_is_empty(&target->served);
 }
 
 /* A record for a worker, never lost. False if it had to be put aside. *owned, if there is one, is the buffer of the payload. */
@@ -98,10 +98,19 @@ static bool put(struct sv_ring_home *home, struct sv_ring_target *target, uint16
     return false;
 }
 
-static void wait_for_room(struct sv_ring_home *home, struct sv_ring_target *target, struct sv_connection *connection) {
+static void wait_for_room(struct sv_ring_home *home, struct sv_ring_target *target, struct sv_link *list,
+                          struct sv_connection *connection) {
     if (!is_stuck(target)) home->stuck++;
     sv_reactor_set_block(home->reactor, connection, SV_BLOCK_RING, true);
-    if (!sv_link_is_in(&connection->waiting)) sv_list_append(&target->waiting, &connection->waiting);
+    if (!sv_link_is_in(&connection->waiting)) sv_list_append(list, &connection->waiting);
+}
+
+static void let_go_on(struct sv_ring_home *home, struct sv_link *list) {
+    while (!sv_list_is_empty(list)) {
+        struct sv_connection *connection = sv_container(list->next, struct sv_connection, waiting);
+        sv_list_remove(&connection->waiting);
+        sv_reactor_set_block(home->reactor, connection, SV_BLOCK_RING, false);
+    }
 }
 
 /* ------------------------------------------------------------------------------------------------ the home's table */
@@ -189,7 +198,7 @@ static unsigned char *reserve(void *context, struct sv_connection *connection, u
     home->record = target->first || target->successor ? NULL : sv_send_reserve(home->endpoint, target->endpoint, LEAST_READ, size);
     if (!home->record) {
         sv_kick(home->endpoint, target->endpoint);
-        wait_for_room(home, target, connection);
+        wait_for_room(home, target, &target->waiting, connection);
         return NULL;
     }
     home->record_target = number;
@@ -215,7 +224,7 @@ static void deliver(void *context, struct sv_connection *connection, const void 
     account(home, connection, number, (uint32_t)length);
     struct sv_ring_target *target = &home->targets[number];
     if (!put(home, target, SV_RECORD_RECEIVE, connection->id, reactor->number, stamp_ns, data, length, owned))
-        wait_for_room(home, target, connection);
+        wait_for_room(home, target, &target->served, connection);
 }
 
 /* A connection whose worker changes from packet to packet cannot wait for one of them: what finds no room waits in its stead. */
@@ -226,7 +235,7 @@ static bool may_deliver(void *context, struct sv_connection *connection) {
     struct sv_ring_target *target = &home->targets[connection->target];
     if (!target->first && !target->successor) return true;
     sv_kick(home->endpoint, target->endpoint);
-    wait_for_room(home, target, connection);
+    wait_for_room(home, target, &target->waiting, connection);
     return false;
 }
 
@@ -305,6 +314,7 @@ int sv_ring_home_init(struct sv_ring_home *home) {
         uint32_t parity = atomic_load(&home->slots[i].parity);
         home->targets[i].endpoint = sv_endpoint_of_slot(home->endpoint->ipc, i, parity);
         sv_list_init(&home->targets[i].waiting);
+        sv_list_init(&home->targets[i].served);
     }
     if (home->reactor->max_queued_bytes || home->is_sticky_in_flight) {
         home->endpoint->consumed = on_consumed;
@@ -366,11 +376,8 @@ void sv_ring_home_check_space(struct sv_ring_home *home) {
             sv_ring_want_space(writer);
             if (!sv_ring_has_half(writer)) continue;
         }
-        while (!sv_list_is_empty(&target->waiting)) {
-            struct sv_connection *connection = sv_container(target->waiting.next, struct sv_connection, waiting);
-            sv_list_remove(&connection->waiting);
-            sv_reactor_set_block(reactor, connection, SV_BLOCK_RING, false);
-        }
+        let_go_on(home, &target->waiting);
+        let_go_on(home, &target->served);
         home->stuck--;
     }
     if (!home->stuck && home->are_datagrams_stopped) {

@@ -14,6 +14,7 @@ struct sv_ring_target {
     uint32_t endpoint;
     uint32_t successor;     /* endpoint to switch to as soon as END found room in the present one's ring; 0 = none */
     struct sv_link waiting; /* connections with SV_BLOCK_RING */
+    struct sv_link served;  /* the same, whose packets filled the ring: they come after the others, who would starve else */
     struct sv_overflow *first, *last;
     uint32_t in_flight; /* connections and datagrams given to it since it was last seen idle: it may answer at any time */
 };
