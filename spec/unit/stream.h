@@ -81,15 +81,43 @@ static inline const char *stream_check(const struct sv_framer_rules *rules, cons
     return "an unknown result";
 }
 
-static inline struct sv_frame stream_ask(const struct sv_framer_rules *rules, struct sv_framer_state *state,
-                                         const unsigned char *data, size_t length) {
-    unsigned char *copy = malloc(length);
+/* `end` is that of allocated memory with room for `length` bytes: a sanitizer sees a look beyond it. */
+static inline struct sv_frame stream_show(const struct sv_framer_rules *rules, struct sv_framer_state *state,
+                                          const unsigned char *data, size_t length, unsigned char *end) {
+    unsigned char *copy = end - length;
     memcpy(copy, data, length);
     if (state->at > 2 && state->at <= length)
         memset(copy + 2, 0xee, (size_t)state->at - 2);
-    struct sv_frame frame = rules->next(rules, state, copy, length);
-    free(copy);
+    return rules->next(rules, state, copy, length);
+}
+
+static inline struct sv_frame stream_ask(const struct sv_framer_rules *rules, struct sv_framer_state *state,
+                                         const unsigned char *data, size_t length) {
+    unsigned char *room = malloc(length);
+    struct sv_frame frame = stream_show(rules, state, data, length, room + length);
+    free(room);
     return frame;
+}
+
+/* The packets among the bytes that have come; false: the stream ends here. */
+static inline bool stream_cut(const struct sv_framer_rules *rules, struct sv_framer_state *state, const unsigned char *data,
+                              size_t have, unsigned char *room_end, struct stream_end *end) {
+    while (end->used < have) {
+        struct sv_framer_state before = *state;
+        struct sv_frame frame = stream_show(rules, state, data + end->used, have - end->used, room_end);
+        end->fault = stream_check(rules, &frame, &before, state, have - end->used);
+        if (end->fault)
+            return false;
+        if (frame.result == SV_FRAME_MORE)
+            return true;
+        end->code = frame.code;
+        if (frame.result == SV_FRAME_VIOLATION)
+            return false;
+        end->events[end->count++] = (struct stream_event){frame.result, end->used, frame.length};
+        end->used += frame.length;
+        *state = (struct sv_framer_state){0};
+    }
+    return true;
 }
 
 /* Reads all of the stream, up to a violation. */
@@ -97,26 +125,14 @@ static inline struct stream_end stream_read(const struct sv_framer_rules *rules,
                                             stream_reads reads, void *context) {
     struct stream_end end = {.events = malloc((length + 1) * sizeof *end.events)};
     struct sv_framer_state state = {0};
-    for (size_t have = 0; have < length;) {
+    unsigned char *room = malloc(length + 1);
+    unsigned char *room_end = room + length + 1;
+    size_t have = 0;
+    do {
         size_t come = reads(context);
         have = come < length - have ? have + come : length;
-        while (end.used < have) {
-            struct sv_framer_state before = state;
-            struct sv_frame frame = stream_ask(rules, &state, data + end.used, have - end.used);
-            end.fault = stream_check(rules, &frame, &before, &state, have - end.used);
-            if (end.fault)
-                return end;
-            if (frame.result == SV_FRAME_MORE)
-                break;
-            if (frame.result == SV_FRAME_VIOLATION) {
-                end.code = frame.code;
-                return end;
-            }
-            end.events[end.count++] = (struct stream_event){frame.result, end.used, frame.length};
-            end.used += frame.length;
-            state = (struct sv_framer_state){0};
-        }
-    }
+    } while (stream_cut(rules, &state, data, have, room_end, &end) && have < length);
+    free(room);
     return end;
 }
 
