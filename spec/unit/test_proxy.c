@@ -152,6 +152,13 @@ TEST(too_long_text) {
     text[106] = '\n';
     CHECK(says((unsigned char *)text, 107, NULL, 0));
     CHECK(text_ends_with_mistake("PROXY TCP4 1111"));
+    struct sv_proxy_header header;
+    const char *reason = NULL;
+    for (size_t width = 45; width < 60; width++) { /* seen at once */
+        memcpy(text, "PROXY TCP6 ", 12);
+        memset(text + 11, '0', width);
+        CHECK(parse((unsigned char *)text, 11 + width, &header, &reason) == -1);
+    }
 }
 
 TEST(never_reads_beyond_a_text_and_not_byte_by_byte) {
