@@ -370,7 +370,7 @@ void sv_input_resume(struct sv_connection *connection) {
 }
 
 void sv_input_flush(struct sv_connection *connection) {
-    if (connection->input.data && !is_shut(connection)) cut_kept(connection, sv_wall_ns(), true);
+    if (connection->stage == SV_STAGE_OPEN && connection->input.data && !is_shut(connection)) cut_kept(connection, sv_wall_ns(), true);
 }
 
 /* ------------------------------------------------------------------------------------------------- becoming open */
