@@ -256,13 +256,17 @@ struct sv_record *sv_send_reserve(struct sv_endpoint *endpoint, uint32_t to, uin
     return writer ? sv_ring_reserve_between(writer, least, size) : NULL;
 }
 
-void sv_send_filled(struct sv_endpoint *endpoint, uint32_t to, struct sv_record *record) {
+void sv_send_unannounced(struct sv_endpoint *endpoint, uint32_t to, struct sv_record *record) {
     struct sv_ring_writer *writer = &endpoint->writers[to];
     record->source = endpoint->id;
     if (!writer->has_written) record->flags |= SV_RECORD_NEW_WRITER;
     writer->has_written = true;
     if (endpoint->sent) endpoint->sent(endpoint->sent_context, record);
     sv_ring_publish(writer, record);
+}
+
+void sv_send_filled(struct sv_endpoint *endpoint, uint32_t to, struct sv_record *record) {
+    sv_send_unannounced(endpoint, to, record);
     mark_dirty(endpoint, to);
 }
 

@@ -159,6 +159,8 @@ int sv_send_wait(struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint6
 /* Space in the ring to fill in place; publish with sv_send_filled. NULL: full. */
 struct sv_record *sv_send_reserve(struct sv_endpoint *endpoint, uint32_t to, uint32_t least, uint32_t *size);
 void sv_send_filled(struct sv_endpoint *endpoint, uint32_t to, struct sv_record *record);
+/* The same for what may wait: nobody is woken for it, it is read with the next record from here, or when the peer looks everywhere. */
+void sv_send_unannounced(struct sv_endpoint *endpoint, uint32_t to, struct sv_record *record);
 struct sv_ring_writer *sv_writer_to(struct sv_endpoint *endpoint, uint32_t to);
 /* Largest payload of one record to that peer. */
 uint32_t sv_max_payload_to(struct sv_endpoint *endpoint, uint32_t to);

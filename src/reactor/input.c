@@ -67,10 +67,13 @@ static bool make_room(struct sv_input *input, size_t size) {
     } else {
         size_t capacity = length + (size > length ? size : length);
         if (capacity < LEAST_MEMORY) capacity = LEAST_MEMORY;
-        unsigned char *grown = malloc(capacity);
+        bool is_in_place = input->begin == 0; /* then the pages of a large packet may move without being copied and touched anew */
+        unsigned char *grown = is_in_place ? realloc(input->data, capacity) : malloc(capacity);
         if (!grown) return false;
-        if (length) memcpy(grown, input->data + input->begin, length);
-        free(input->data);
+        if (!is_in_place) {
+            if (length) memcpy(grown, input->data + input->begin, length);
+            free(input->data);
+        }
         input->data = grown;
         input->capacity = capacity;
     }

@@ -254,6 +254,19 @@ static void commit(void *context, struct sv_connection *connection, uint32_t len
     sv_send_filled(home->endpoint, target->endpoint, home->record);
 }
 
+/* What a worker has to know of a connection before its first packet comes, and not earlier. False: it did not fit. */
+static bool put_unannounced(struct sv_ring_home *home, struct sv_ring_target *target, uint16_t type, uint64_t id, int32_t value,
+                            const void *payload, size_t length) {
+    if (target->first || target->successor || length > sv_max_payload_to(home->endpoint, target->endpoint)) return false;
+    struct sv_ring_writer *writer = sv_writer_to(home->endpoint, target->endpoint);
+    struct sv_record *record = writer ? sv_ring_reserve(writer, (uint32_t)length) : NULL;
+    if (!record) return false;
+    fill(record, type, id, value, 0, (uint32_t)length);
+    memcpy(record->payload, payload, length);
+    sv_send_unannounced(home->endpoint, target->endpoint, record);
+    return true;
+}
+
 static void notify(void *context, struct sv_connection *connection, uint16_t type, int32_t value, const void *payload, size_t length) {
     struct sv_ring_home *home = context;
     const struct sv_port_rules *rules = &home->reactor->ports[connection->port];
@@ -264,7 +277,10 @@ static void notify(void *context, struct sv_connection *connection, uint16_t typ
     }
     if (!find_worker(home, connection, type, NULL, 0, &number)) return;
     keep_target(home, connection, number);
-    put(home, &home->targets[number], type, connection->id, value, 0, payload, length, NULL);
+    struct sv_ring_target *target = &home->targets[number];
+    bool may_wait = type == SV_RECORD_CONNECT && !rules->has_connect_event;
+    if (!may_wait || !put_unannounced(home, target, type, connection->id, value, payload, length))
+        put(home, target, type, connection->id, value, 0, payload, length, NULL);
 }
 
 static bool datagram(void *context, const struct sv_port_rules *port, const struct sv_address *from, const void *data,
