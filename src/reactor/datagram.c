@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "reactor/accept.h"
 #include "reactor/door.h"
-#include "reactor/reactor.h"
+#include "reactor/input.h"
 
 void sv_datagram_share(int listener) {
     int on = 1;

@@ -1,7 +1,7 @@
 /* deadline.c: time limits for what is unfinished: PROXY headers, TLS handshakes, packets. Limits of a kind are the same for all
  * connections of a port, so each list is in order by being appended to, and a check looks at those that are due only. */
 #include "base/clock.h"
-#include "reactor/reactor.h"
+#include "reactor/input.h"
 
 static struct sv_connection *first_of(const struct sv_link *list) {
     return sv_list_is_empty(list) ? NULL : sv_container(list->next, struct sv_connection, timed);

@@ -1,5 +1,5 @@
 /* reactor.c: see reactor.h. */
-#include "reactor/reactor.h"
+#include "reactor/input.h"
 
 #include <assert.h>
 #include <errno.h>

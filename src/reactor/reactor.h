@@ -187,39 +187,6 @@ void sv_reactor_pass_on_all(struct sv_reactor *reactor);
 /* Closes all connections after their output is flushed, without events. True when none is left. */
 bool sv_reactor_close_all(struct sv_reactor *reactor);
 
-/* input.c: from a socket to whole packets. */
-void sv_input_open(struct sv_connection *connection);     /* to be called once it was adopted */
-void sv_input_readable(struct sv_connection *connection); /* the socket has something */
-void sv_input_writable(struct sv_connection *connection); /* it has room, and the connection is not open yet */
-void sv_input_resume(struct sv_connection *connection);   /* it may be read again */
-void sv_input_flush(struct sv_connection *connection);    /* passes whole packets on, whether there is room or not: the last act */
-void sv_input_forget(struct sv_connection *connection);   /* it is dead */
-void sv_input_free(struct sv_connection *connection);     /* it is reaped */
-/* The time limit of an unfinished thing has come. */
-void sv_input_overdue(struct sv_connection *connection, int64_t now_ns);
-/* A connection that is no one's yet ends: neither connect nor close event, abort_count + 1. reason NULL: silently. */
-void sv_input_give_up(struct sv_connection *connection, const char *reason);
-int sv_input_start(struct sv_reactor *reactor, struct srvlua_status *status);
-void sv_input_stop(struct sv_reactor *reactor);
-
-/* datagram.c: sessions of DTLS peers. The listener's address may be bound again, by the sockets of its sessions. */
-void sv_datagram_share(int listener);
-/* A datagram from a peer that has no session. */
-void sv_datagram_session(struct sv_reactor *reactor, const struct sv_port_rules *rules, const struct sv_address *peer, const void *data,
-                         size_t length);
-
-/* deadline.c: at most one time limit per connection. */
-void sv_deadline_start(struct sv_reactor *reactor);
-void sv_deadline_stop(struct sv_reactor *reactor);
-void sv_deadline_set(struct sv_connection *connection, enum sv_deadline_kind kind, int64_t due_ns);
-void sv_deadline_clear(struct sv_connection *connection);
-
-/* reactor.c, for input.c */
-void sv_reactor_watch(struct sv_connection *connection);
-void sv_reactor_begin_close(struct sv_connection *connection, enum sv_close_reason reason, int close_errno, int32_t value);
-void sv_reactor_kill(struct sv_connection *connection);
-void sv_reactor_flush(struct sv_connection *connection);
-
 /* heartbeat.c: starts the idle checks; keeps the lists. */
 void sv_heartbeat_start(struct sv_reactor *reactor);
 void sv_heartbeat_stop(struct sv_reactor *reactor);
