@@ -97,7 +97,7 @@ end
 --- Everything up to the end of the stream.
 function Stream:rest()
   local data, message, partial = receive(self, '*a')
-  if not data and message == 'closed' and partial ~= '' then return partial end -- the end came later than the last bytes
+  if not data and message == 'closed' and partial ~= '' then return partial end -- its end came later
   if not data then error('rest: ' .. message, 2) end
   return data
 end
