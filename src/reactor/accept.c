@@ -65,6 +65,19 @@ static void refuse_for_want_of_descriptors(struct sv_acceptor *acceptor, int lis
     pause_accepting(acceptor);
 }
 
+void sv_fill_accepted(struct sv_session *session, uint32_t owner, uint16_t reactor, uint16_t port, int fd, const struct sv_address *peer) {
+    int64_t now_ns = sv_wall_ns();
+    int peer_port;
+    session->owner = owner;
+    session->reactor = reactor;
+    session->port = port;
+    session->os_fd = fd;
+    session->connect_ns = now_ns;
+    sv_address_text(peer, session->peer_text, &peer_port);
+    session->peer_port = peer_port < 0 ? 0 : peer_port;
+    atomic_store_explicit(&session->last_recv_ns, now_ns, memory_order_relaxed);
+}
+
 /* False: there is no room for clients at present. */
 static bool take(struct sv_acceptor *acceptor, int fd, const struct sv_port_rules *port, const struct sv_address *peer) {
     struct sv_session *session = sv_session_claim(acceptor->sessions);
@@ -72,16 +85,7 @@ static bool take(struct sv_acceptor *acceptor, int fd, const struct sv_port_rule
         refuse(acceptor, fd);
         return false;
     }
-    int64_t now_ns = sv_wall_ns();
-    int peer_port;
-    session->owner = acceptor->owner;
-    session->reactor = acceptor->reactor;
-    session->port = port->index;
-    session->os_fd = fd;
-    session->connect_ns = now_ns;
-    sv_address_text(peer, session->peer_text, &peer_port);
-    session->peer_port = peer_port < 0 ? 0 : peer_port;
-    atomic_store_explicit(&session->last_recv_ns, now_ns, memory_order_relaxed);
+    sv_fill_accepted(session, acceptor->owner, acceptor->reactor, port->index, fd, peer);
     if (!port->has_proxy && !sv_door_pass(acceptor->sessions, acceptor->counters, &acceptor->log, port, session, NULL)) {
         close(fd);
         sv_session_free(acceptor->sessions, session);

@@ -35,6 +35,8 @@ int sv_acceptor_init(struct sv_acceptor *acceptor);
 void sv_acceptor_start(struct sv_acceptor *acceptor);
 void sv_acceptor_stop(struct sv_acceptor *acceptor);
 void sv_acceptor_free(struct sv_acceptor *acceptor);
+/* Who it is: for a claimed session. */
+void sv_fill_accepted(struct sv_session *session, uint32_t owner, uint16_t reactor, uint16_t port, int fd, const struct sv_address *peer);
 /* Live connections of the whole server. */
 int64_t sv_live_connections(const struct sv_ipc *ipc);
 

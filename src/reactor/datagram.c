@@ -49,16 +49,7 @@ void sv_datagram_session(struct sv_reactor *reactor, const struct sv_port_rules 
         sv_tls_free(tls);
         return;
     }
-    int64_t now_ns = sv_wall_ns();
-    int peer_port;
-    session->owner = reactor->endpoint->id;
-    session->reactor = reactor->number;
-    session->port = rules->index;
-    session->os_fd = fd;
-    session->connect_ns = now_ns;
-    sv_address_text(peer, session->peer_text, &peer_port);
-    session->peer_port = peer_port < 0 ? 0 : peer_port;
-    atomic_store_explicit(&session->last_recv_ns, now_ns, memory_order_relaxed);
+    sv_fill_accepted(session, reactor->endpoint->id, reactor->number, rules->index, fd, peer);
     sv_count(reactor->counters, SV_COUNT_ACCEPTED, 1);
     sv_dtls_set_socket(tls, fd);
     if (sv_door_admit(reactor, rules, session, NULL)) {

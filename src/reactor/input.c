@@ -31,27 +31,33 @@ void sv_input_release(struct sv_input *input) {
     input->begin = input->end = input->capacity = 0;
 }
 
-/* Room for so many bytes more; at most twice of what is there is asked for, so each byte is moved a bounded number of times. */
-bool sv_input_make_room(struct sv_input *input, size_t size) {
+/* The kept bytes lie at the beginning of a piece of memory of that size. */
+static bool move(struct sv_input *input, size_t capacity) {
     size_t length = sv_input_kept(input);
+    unsigned char *data = malloc(capacity);
+    if (!data) return false;
+    if (length) memcpy(data, input->data + input->begin, length);
+    free(input->data);
+    *input = (struct sv_input){.data = data, .end = length, .capacity = capacity, .state = input->state};
+    return true;
+}
+
+/* Room for so many bytes more; at most twice of what is there is asked for, so each byte is moved a bounded number of times. */
+static bool make_room(struct sv_input *input, size_t size) {
+    size_t length = sv_input_kept(input), capacity = length + (size > length ? size : length);
     if (input->capacity - input->end >= size) return true;
     if (input->begin >= length && input->capacity - length >= size) {
         memmove(input->data, input->data + input->begin, length);
-    } else {
-        size_t capacity = length + (size > length ? size : length);
-        if (capacity < LEAST_MEMORY) capacity = LEAST_MEMORY;
-        bool is_in_place = input->begin == 0; /* then the pages of a large packet may move without being copied and touched anew */
-        unsigned char *grown = is_in_place ? realloc(input->data, capacity) : malloc(capacity);
-        if (!grown) return false;
-        if (!is_in_place) {
-            if (length) memcpy(grown, input->data + input->begin, length);
-            free(input->data);
-        }
-        input->data = grown;
-        input->capacity = capacity;
+        input->begin = 0;
+        input->end = length;
+        return true;
     }
-    input->begin = 0;
-    input->end = length;
+    if (capacity < LEAST_MEMORY) capacity = LEAST_MEMORY;
+    if (input->begin) return move(input, capacity);
+    unsigned char *grown = realloc(input->data, capacity); /* the pages of a large packet may move without being copied and touched anew */
+    if (!grown) return false;
+    input->data = grown;
+    input->capacity = capacity;
     return true;
 }
 
@@ -59,26 +65,20 @@ bool sv_input_make_room(struct sv_input *input, size_t size) {
 static void shrink(struct sv_input *input) {
     size_t length = sv_input_kept(input);
     if (input->capacity <= SPARE_MEMORY || input->capacity / 4 < length) return;
-    size_t capacity = length < LEAST_MEMORY ? LEAST_MEMORY : length;
-    unsigned char *smaller = malloc(capacity);
-    if (!smaller) return;
-    memcpy(smaller, input->data + input->begin, length);
-    free(input->data);
-    input->data = smaller;
-    input->capacity = capacity;
-    input->begin = 0;
-    input->end = length;
+    move(input, length < LEAST_MEMORY ? LEAST_MEMORY : length); /* without memory it stays where it is */
 }
 
-static bool keep(struct sv_connection *connection, const unsigned char *data, size_t length) {
-    struct sv_input *input = &connection->input;
-    if (!sv_input_make_room(input, length)) {
-        sv_reactor_abandon(connection->reactor, connection, ENOMEM, connection->reactor->number);
-        return false;
-    }
+bool sv_input_append(struct sv_input *input, const unsigned char *data, size_t length) {
+    if (!make_room(input, length)) return false;
     memcpy(input->data + input->end, data, length);
     input->end += length;
     return true;
+}
+
+static bool keep(struct sv_connection *connection, const unsigned char *data, size_t length) {
+    if (sv_input_append(&connection->input, data, length)) return true;
+    sv_reactor_abandon(connection->reactor, connection, ENOMEM, connection->reactor->number);
+    return false;
 }
 
 /* ------------------------------------------------------------------------------------------------------- packets */
@@ -98,21 +98,17 @@ static size_t cut(struct sv_connection *connection, const unsigned char *data, s
             sv_input_violate(connection, frame.code, frame.reason);
             return length;
         }
-        if (frame.result == SV_FRAME_PACKET) {
-            if (!is_last_act && !reactor->home.may_deliver(reactor->home.context, connection)) {
-                input->state = before;
-                if (!sv_input_is_stopped(connection)) sv_input_go_on_later(connection);
-                break;
-            }
-            bool is_all = owned && used == 0 && frame.length == length;
-            input->state = (struct sv_framer_state){0};
-            used += frame.length;
-            reactor->home.deliver(reactor->home.context, connection, data + used - frame.length, frame.length, stamp_ns,
-                                  is_all ? owned : NULL);
-            continue;
+        bool is_packet = frame.result == SV_FRAME_PACKET, is_all = owned && used == 0 && frame.length == length;
+        if (is_packet && !is_last_act && !reactor->home.may_deliver(reactor->home.context, connection)) {
+            input->state = before;
+            if (!sv_input_is_stopped(connection)) sv_input_go_on_later(connection);
+            break;
         }
+        const unsigned char *packet = data + used;
         input->state = (struct sv_framer_state){0};
         used += frame.length;
+        if (is_packet)
+            reactor->home.deliver(reactor->home.context, connection, packet, frame.length, stamp_ns, is_all ? owned : NULL);
     }
     return used;
 }
@@ -200,7 +196,7 @@ static bool read_packets(struct sv_connection *connection) {
     size_t size = SV_READ_MAX, before = sv_input_kept(input), used;
     bool is_direct = before >= DIRECT_READ;
     if (is_direct) {
-        if (!sv_input_make_room(input, LEAST_MEMORY)) {
+        if (!make_room(input, LEAST_MEMORY)) {
             sv_reactor_abandon(reactor, connection, ENOMEM, reactor->number);
             return false;
         }

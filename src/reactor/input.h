@@ -57,12 +57,11 @@ void sv_deadline_clear(struct sv_connection *connection);
 void sv_reactor_watch(struct sv_connection *connection);
 void sv_reactor_begin_close(struct sv_connection *connection, enum sv_close_reason reason, int close_errno, int32_t value);
 void sv_reactor_kill(struct sv_connection *connection);
-void sv_reactor_flush(struct sv_connection *connection);
 
 /* input.c, for opening.c */
 void sv_input_read(struct sv_connection *connection); /* an open one */
 void sv_input_go_on_later(struct sv_connection *connection);
-bool sv_input_make_room(struct sv_input *input, size_t size);
+bool sv_input_append(struct sv_input *input, const unsigned char *data, size_t length); /* false: no memory */
 void sv_input_release(struct sv_input *input);
 
 /* opening.c, for input.c */

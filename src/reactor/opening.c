@@ -133,6 +133,19 @@ void sv_opening_go_on(struct sv_connection *connection) {
     become_open(connection);
 }
 
+/* Who the client is is known: TLS comes next, where there is any. */
+static void begin_after_proxy(struct sv_connection *connection) {
+    if (!sv_port_rules_of(connection)->tls) {
+        become_open(connection);
+        return;
+    }
+    connection->stage = SV_STAGE_HANDSHAKE;
+    limit_handshake(connection);
+    begin_handshake(connection);
+    sv_reactor_watch(connection);
+    if (connection->tls && connection->is_counted) sv_opening_go_on(connection); /* its first message is answered */
+}
+
 /* ------------------------------------------------------------------------------------------------- PROXY headers */
 
 /* Its address takes the place of the socket's, which stands behind it from now on. */
@@ -155,13 +168,7 @@ static void end_proxy(struct sv_connection *connection, const struct sv_proxy_he
         sv_reactor_kill(connection); /* the door has counted it and said why */
         return;
     }
-    if (!rules->tls) {
-        become_open(connection);
-        return;
-    }
-    connection->stage = SV_STAGE_HANDSHAKE;
-    limit_handshake(connection);
-    begin_handshake(connection);
+    begin_after_proxy(connection);
 }
 
 /* Only what belongs to the header is taken from the socket. */
@@ -193,12 +200,8 @@ static void read_proxy(struct sv_connection *connection) {
     sv_heartbeat_heard(reactor, connection);
     if (result == 0)
         end_proxy(connection, &header);
-    else if (!sv_input_make_room(input, taken))
+    else if (!sv_input_append(input, reactor->scratch + before, taken))
         sv_input_give_up(connection, "out of memory");
-    else {
-        memcpy(input->data + input->end, reactor->scratch + before, taken);
-        input->end += taken;
-    }
 }
 
 /* ------------------------------------------------------------------------------------------------ what comes first */
@@ -214,14 +217,8 @@ void sv_input_open(struct sv_connection *connection) {
         }
         if (rules->proxy_timeout_ns) sv_deadline_set(connection, SV_DEADLINE_PROXY, connection->began_ns + rules->proxy_timeout_ns);
         sv_reactor_watch(connection);
-    } else if (rules->tls) {
-        connection->stage = SV_STAGE_HANDSHAKE;
-        limit_handshake(connection);
-        begin_handshake(connection);
-        sv_reactor_watch(connection);
-        if (connection->tls && connection->is_counted) sv_opening_go_on(connection); /* its first message is answered */
     } else {
-        become_open(connection);
+        begin_after_proxy(connection);
     }
 }
 

@@ -20,10 +20,6 @@
 static void on_socket(struct ev_loop *ev, ev_io *watcher, int events);
 static void on_datagram(struct ev_loop *ev, ev_io *watcher, int events);
 
-static const struct sv_port_rules *rules_of(const struct sv_connection *connection) {
-    return &connection->reactor->ports[connection->port];
-}
-
 /* ------------------------------------------------------------------------------------------------- life, pools */
 
 int sv_reactor_init(struct sv_reactor *reactor, struct srvlua_status *status) {
@@ -292,7 +288,7 @@ void sv_reactor_begin_close(struct sv_connection *connection, enum sv_close_reas
     atomic_store_explicit(&session->close_reason, reason, memory_order_release);
     sv_session_set_state(session, SV_SESSION_CLOSING);
     sv_reactor_set_block(reactor, connection, SV_BLOCK_CLOSING, true);
-    if (!rules_of(connection)->has_close_events) {
+    if (!sv_port_rules_of(connection)->has_close_events) {
         answer_close(connection);
         return;
     }
@@ -317,7 +313,7 @@ static bool is_over_memory_limit(struct sv_reactor *reactor) {
 }
 
 static void check_watermarks(struct sv_connection *connection) {
-    const struct sv_port_rules *rules = rules_of(connection);
+    const struct sv_port_rules *rules = sv_port_rules_of(connection);
     struct sv_reactor *reactor = connection->reactor;
     int64_t queued = connection->output.bytes + (connection->tls ? (int64_t)sv_tls_pending(connection->tls) : 0);
     if (sv_session_get_state(connection->session) != SV_SESSION_OPEN) return;
@@ -346,7 +342,7 @@ static struct sv_tls *encrypting(const struct sv_connection *connection) {
 }
 
 /* Writes what the socket takes; watches for room if something is left. */
-void sv_reactor_flush(struct sv_connection *connection) {
+static void flush(struct sv_connection *connection) {
     struct sv_reactor *reactor = connection->reactor;
     int64_t written = 0;
     int result = sv_output_flush(&connection->output, &reactor->pool, connection->io.fd, encrypting(connection), &written);
@@ -480,7 +476,7 @@ static void flush_dirty(struct sv_reactor *reactor) {
         if (connection->batch_first)
             flush_batch(connection);
         else
-            sv_reactor_flush(connection);
+            flush(connection);
     }
 }
 
@@ -615,7 +611,7 @@ static void on_socket(struct ev_loop *ev, ev_io *watcher, int events) {
     struct sv_connection *connection = sv_container(watcher, struct sv_connection, io);
     if (events & EV_WRITE && !connection->is_dead) {
         if (connection->stage == SV_STAGE_OPEN)
-            sv_reactor_flush(connection);
+            flush(connection);
         else
             sv_input_writable(connection);
     }
@@ -671,7 +667,7 @@ void sv_reactor_adopt(struct sv_reactor *reactor, struct sv_session *session, st
     sv_list_append(&reactor->all, &connection->all);
     sv_heartbeat_add(reactor, connection);
     const char *failed;
-    const struct sv_port_rules *rules = rules_of(connection);
+    const struct sv_port_rules *rules = sv_port_rules_of(connection);
     if (sv_socket_apply_connection(session->os_fd, rules->type, &rules->options, &failed) && failed && errno != EINVAL)
         sv_log_write(&reactor->log, SRVLUA_LOG_WARNING, "%s could not be set on a connection of port %d", failed, rules->number);
     sv_input_open(connection);
