@@ -169,7 +169,7 @@ end
 
 --- How many unread events of a name (and first values) have come; does not wait.
 function App:count(name, ...)
-  while self.process:pump(0) do end
+  self.process:drain()
   take_events(self)
   local number = 0
   for _, event in ipairs(self.events) do
@@ -180,7 +180,7 @@ end
 
 --- Names of the unread events, in the order they came; does not wait.
 function App:names()
-  while self.process:pump(0) do end
+  self.process:drain()
   take_events(self)
   local names = {}
   for _, event in ipairs(self.events) do
@@ -200,7 +200,7 @@ end
 
 --- How often a text stands in the log by now.
 function App:log_count(text)
-  while self.process:pump(0) do end
+  self.process:drain()
   local count, first = 0, 1
   while true do
     local _, last = self.process.err:find(text, first, true)

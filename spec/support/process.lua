@@ -227,11 +227,20 @@ function Process:pump(seconds)
   return true
 end
 
+--- Takes in everything that was written up to now; gives up after the deadline on a process that writes without end.
+function Process:drain()
+  local last
+  while self:pump(0) do
+    last = last or M.now() + M.deadline
+    if M.now() > last then return end
+  end
+end
+
 --- Takes in what all of them have written: who waits for something else calls it now and then, because a process that
 -- writes much would stop at a full pipe (which may hold as little as one page).
 function M.pump_all()
   for _, process in ipairs(started) do
-    while process:pump(0) do end
+    process:drain()
   end
 end
 
@@ -250,13 +259,13 @@ end
 --- Waits for its end: exit code, or nil and the signal that ended it. What it wrote is in `out` and `err`.
 function Process:wait(seconds)
   local is_over = M.eventually(function()
-    while self:pump(0) do end
+    self:drain()
     return (self:ended())
   end, seconds)
   if not is_over then
     error(('process %d did not end\nout: %s\nerr: %s'):format(self.pid, self.out:sub(-2000), self.err:sub(-4000)), 2)
   end
-  while self:pump(0) do end
+  self:drain()
   return select(2, self:ended())
 end
 
@@ -282,7 +291,7 @@ end
 --- Waits until nothing is left of it; false after the deadline.
 function Process:is_gone(seconds)
   return M.eventually(function()
-    while self:pump(0) do end
+    self:drain()
     self:ended()
     return #self:members() == 0
   end, seconds, 0.01) or false
