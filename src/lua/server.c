@@ -2,13 +2,13 @@
  * the result. */
 #include "lua/server.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "lua/callbacks.h"
 #include "lua/command.h"
+#include "lua/connection_methods.h"
 #include "lua/connections.h"
 #include "lua/coroutine.h"
 #include "lua/dispatch_state.h"
@@ -21,10 +21,8 @@
 #include "lua/socket.h"
 #include "lua/task.h"
 #include "lua/timer.h"
-#include "lua/stack.h"
 #include "lua/values.h"
 
-#define PAGE_MAX 100 /* ids per getClientList */
 #define STATS_MAX 64
 
 const struct sv_lua_kind sv_lua_server_kind = {"srvlua.Server"};
@@ -265,202 +263,6 @@ static int server_shutdown(lua_State *L, struct sv_lua_server *self) {
     return sv_lua_result(L, srvlua_shutdown(self->server, &status), &status);
 }
 
-/* ------------------------------------------------------------------------------------------------------ connections */
-
-/* server:close(fd [, reset = false]) -> true */
-static int server_close(lua_State *L, struct sv_lua_server *self) {
-    int64_t fd = sv_lua_check_integer(L, 2);
-    bool reset = sv_lua_optional_boolean(L, 3, false);
-    struct srvlua_status status;
-
-    return sv_lua_result(L, srvlua_close(self->server, fd, reset, &status), &status);
-}
-
-/* server:exist(fd) -> boolean */
-static int server_exist(lua_State *L, struct sv_lua_server *self) {
-    lua_pushboolean(L, srvlua_exist(self->server, sv_lua_check_integer(L, 2)));
-    return 1;
-}
-
-/* server:pause(fd) -> true */
-static int server_pause(lua_State *L, struct sv_lua_server *self) {
-    int64_t fd = sv_lua_check_integer(L, 2);
-    struct srvlua_status status;
-
-    return sv_lua_result(L, srvlua_pause(self->server, fd, &status), &status);
-}
-
-/* server:resume(fd) -> true */
-static int server_resume(lua_State *L, struct sv_lua_server *self) {
-    int64_t fd = sv_lua_check_integer(L, 2);
-    struct srvlua_status status;
-
-    return sv_lua_result(L, srvlua_resume(self->server, fd, &status), &status);
-}
-
-/* server:confirm(fd) -> true */
-static int server_confirm(lua_State *L, struct sv_lua_server *self) {
-    int64_t fd = sv_lua_check_integer(L, 2);
-    struct srvlua_status status;
-
-    return sv_lua_result(L, srvlua_confirm(self->server, fd, &status), &status);
-}
-
-/* server:protect(fd [, is_protected = true]) -> true */
-static int server_protect(lua_State *L, struct sv_lua_server *self) {
-    int64_t fd = sv_lua_check_integer(L, 2);
-    bool is_protected = sv_lua_optional_boolean(L, 3, true);
-    struct srvlua_status status;
-
-    return sv_lua_result(L, srvlua_protect(self->server, fd, is_protected, &status), &status);
-}
-
-/* server:bind(fd, uid) -> true */
-static int server_bind(lua_State *L, struct sv_lua_server *self) {
-    int64_t fd = sv_lua_check_integer(L, 2);
-    int64_t uid = sv_lua_check_integer(L, 3);
-    struct srvlua_status status;
-
-    return sv_lua_result(L, srvlua_bind(self->server, fd, uid, &status), &status);
-}
-
-/* server:heartbeat([close_them = true]) -> ids */
-static int server_heartbeat(lua_State *L, struct sv_lua_server *self) {
-    bool close_them = sv_lua_optional_boolean(L, 2, true);
-    struct srvlua_status status;
-    int64_t *ids = NULL;
-    int64_t count = srvlua_heartbeat(self->server, close_them, &ids, &status);
-
-    if (count < 0)
-        return sv_lua_fail(L, &status);
-    sv_lua_push_ids(L, ids, (size_t)count);
-    free(ids);
-    return 1;
-}
-
-/* server:getClientInfo(fd [, reactor_id [, ignore_error = false]]) -> table */
-static int server_get_client_info(lua_State *L, struct sv_lua_server *self) {
-    int64_t fd = sv_lua_check_integer(L, 2);
-    bool ignore_error = sv_lua_optional_boolean(L, 4, false);
-    struct srvlua_client_info info;
-    struct srvlua_status status;
-
-    sv_lua_optional_integer(L, 3, -1); /* has no effect (methods.md 6) */
-    if (srvlua_get_client_info(self->server, fd, ignore_error, &info, &status) < 0)
-        return sv_lua_fail(L, &status);
-    sv_lua_push_client_info(L, &info);
-    return 1;
-}
-
-/* server:getClientList([start_fd = 0 [, page_size = 10]]) -> ids */
-static int server_get_client_list(lua_State *L, struct sv_lua_server *self) {
-    int64_t start_fd = sv_lua_optional_integer(L, 2, 0);
-    int64_t page_size = sv_lua_optional_integer(L, 3, 10);
-    int64_t ids[PAGE_MAX];
-    struct srvlua_status status;
-    int count = srvlua_get_client_list(self->server, start_fd, page_size, ids, &status);
-
-    if (count < 0)
-        return sv_lua_fail(L, &status);
-    sv_lua_push_ids(L, ids, (size_t)count);
-    return 1;
-}
-
-/* ---------------------------------------------------------------------------------------------------------- sending */
-
-/* A suspended send keeps its arguments (server, fd, data) on its coroutine's stack. */
-static int send_again(void *user_data, int code) {
-    struct sv_lua_coroutine *coroutine = user_data;
-    struct sv_lua_server *self = coroutine->lua->server;
-    lua_State *L = coroutine->L;
-    int64_t fd = (int64_t)lua_tonumber(L, 2);
-    struct srvlua_status status;
-    size_t length;
-    const char *data = lua_tolstring(L, 3, &length);
-    int result, count;
-
-    if (code) {
-        result = srvlua_fail(self->server, &status, code, "session %lld took nothing within send_timeout",
-                             (long long)fd);
-    } else {
-        result = srvlua_send(self->server, fd, data, length, &status);
-        if (result == -SRVLUA_ERROR_OUTPUT_BUFFER_OVERFLOW &&
-            srvlua_wait_for_output(self->server, fd, send_again, coroutine, NULL) == 0)
-            return 0;
-    }
-    count = sv_lua_result(coroutine->lua->L, result, &status); /* there: as in sv_lua_run() */
-    lua_settop(L, 0);
-    lua_xmove(coroutine->lua->L, L, count);
-    return sv_lua_resume(coroutine, count);
-}
-
-/* The running coroutine if it may wait until the connection's queue has room; it is registered for that then. */
-static struct sv_lua_coroutine *wait_to_send(lua_State *L, struct sv_lua_server *self, int64_t fd) {
-    struct sv_lua_coroutine *coroutine;
-
-    coroutine = sv_lua_suspendable_if_free(L); /* with nothing there to suspend the send fails */
-    if (!coroutine || srvlua_wait_for_output(self->server, fd, send_again, coroutine, NULL) != 0)
-        return NULL;
-    return coroutine;
-}
-
-/* server:send(fd, data) or server:send(path, data [, server_socket = -1]) -> true */
-static int server_send(lua_State *L, struct sv_lua_server *self) {
-    struct srvlua_status status;
-    const char *data, *path;
-    size_t length;
-
-    if (lua_type(L, 2) != LUA_TSTRING) {
-        int64_t fd = sv_lua_check_integer(L, 2);
-        data = sv_lua_check_string(L, 3, &length);
-        int result = srvlua_send(self->server, fd, data, length, &status);
-        struct sv_lua_coroutine *waiting = result == -SRVLUA_ERROR_OUTPUT_BUFFER_OVERFLOW ? wait_to_send(L, self, fd)
-                                                                                          : NULL;
-        if (waiting)
-            return sv_lua_suspend_with(L, waiting, "send", 3);
-        return sv_lua_result(L, result, &status);
-    }
-    path = sv_lua_check_text(L, 2);
-    if (path[0] != '/')
-        return sv_lua_argument_error(L, 2, "number, or a path that begins with '/' expected");
-    data = sv_lua_check_string(L, 3, &length);
-    return sv_lua_result(L, srvlua_sendto(self->server, path, 0, data, length, sv_lua_optional_int(L, 4, -1), &status),
-                         &status);
-}
-
-/* server:sendfile(fd, filename [, offset = 0 [, length = 0]]) -> true */
-static int server_sendfile(lua_State *L, struct sv_lua_server *self) {
-    int64_t fd = sv_lua_check_integer(L, 2);
-    const char *path = sv_lua_check_text(L, 3);
-    int64_t offset = sv_lua_optional_integer(L, 4, 0);
-    int64_t length = sv_lua_optional_integer(L, 5, 0);
-    struct srvlua_status status;
-
-    return sv_lua_result(L, srvlua_sendfile(self->server, fd, path, offset, length, &status), &status);
-}
-
-/* server:sendto(ip, port, data [, server_socket = -1]) -> true */
-static int server_sendto(lua_State *L, struct sv_lua_server *self) {
-    size_t length;
-    const char *address = sv_lua_check_text(L, 2);
-    int port = sv_lua_check_int(L, 3);
-    const char *data = sv_lua_check_string(L, 4, &length);
-    int server_socket = sv_lua_optional_int(L, 5, -1);
-    struct srvlua_status status;
-
-    return sv_lua_result(L, srvlua_sendto(self->server, address, port, data, length, server_socket, &status), &status);
-}
-
-/* server:sendwait(fd, data) -> true */
-static int server_sendwait(lua_State *L, struct sv_lua_server *self) {
-    size_t length;
-    int64_t fd = sv_lua_check_integer(L, 2);
-    const char *data = sv_lua_check_string(L, 3, &length);
-    struct srvlua_status status;
-
-    return sv_lua_result(L, srvlua_sendwait(self->server, fd, data, length, &status), &status);
-}
-
 /* ---------------------------------------------------------------------------------------------------- introspection */
 
 /* server:getCallback(event) -> callback | nil */
@@ -599,23 +401,23 @@ static const struct sv_lua_function server_methods[] = {
     SV_LUA_SERVER_METHOD("after", sv_lua_server_after, RUNNING),
     SV_LUA_SERVER_METHOD("clearTimer", sv_lua_server_clear_timer, RUNNING),
     SV_LUA_SERVER_METHOD("defer", sv_lua_server_defer, NOT_MANAGER),
-    SV_LUA_SERVER_METHOD("close", server_close, RUNNING),
-    SV_LUA_SERVER_METHOD("exist", server_exist, ALWAYS),
-    SV_LUA_SERVER_METHOD("exists", server_exist, ALWAYS),
-    SV_LUA_SERVER_METHOD("pause", server_pause, RUNNING),
-    SV_LUA_SERVER_METHOD("resume", server_resume, RUNNING),
-    SV_LUA_SERVER_METHOD("confirm", server_confirm, RUNNING),
-    SV_LUA_SERVER_METHOD("protect", server_protect, RUNNING),
-    SV_LUA_SERVER_METHOD("bind", server_bind, RUNNING),
-    SV_LUA_SERVER_METHOD("heartbeat", server_heartbeat, RUNNING),
-    SV_LUA_SERVER_METHOD("getClientInfo", server_get_client_info, RUNNING),
-    SV_LUA_SERVER_METHOD("connection_info", server_get_client_info, RUNNING),
-    SV_LUA_SERVER_METHOD("getClientList", server_get_client_list, RUNNING),
-    SV_LUA_SERVER_METHOD("connection_list", server_get_client_list, RUNNING),
-    SV_LUA_SERVER_METHOD("send", server_send, RUNNING),
-    SV_LUA_SERVER_METHOD("sendfile", server_sendfile, RUNNING),
-    SV_LUA_SERVER_METHOD("sendto", server_sendto, RUNNING),
-    SV_LUA_SERVER_METHOD("sendwait", server_sendwait, RUNNING),
+    SV_LUA_SERVER_METHOD("close", sv_lua_server_close, RUNNING),
+    SV_LUA_SERVER_METHOD("exist", sv_lua_server_exist, ALWAYS),
+    SV_LUA_SERVER_METHOD("exists", sv_lua_server_exist, ALWAYS),
+    SV_LUA_SERVER_METHOD("pause", sv_lua_server_pause, RUNNING),
+    SV_LUA_SERVER_METHOD("resume", sv_lua_server_resume, RUNNING),
+    SV_LUA_SERVER_METHOD("confirm", sv_lua_server_confirm, RUNNING),
+    SV_LUA_SERVER_METHOD("protect", sv_lua_server_protect, RUNNING),
+    SV_LUA_SERVER_METHOD("bind", sv_lua_server_bind, RUNNING),
+    SV_LUA_SERVER_METHOD("heartbeat", sv_lua_server_heartbeat, RUNNING),
+    SV_LUA_SERVER_METHOD("getClientInfo", sv_lua_server_get_client_info, RUNNING),
+    SV_LUA_SERVER_METHOD("connection_info", sv_lua_server_get_client_info, RUNNING),
+    SV_LUA_SERVER_METHOD("getClientList", sv_lua_server_get_client_list, RUNNING),
+    SV_LUA_SERVER_METHOD("connection_list", sv_lua_server_get_client_list, RUNNING),
+    SV_LUA_SERVER_METHOD("send", sv_lua_server_send, RUNNING),
+    SV_LUA_SERVER_METHOD("sendfile", sv_lua_server_sendfile, RUNNING),
+    SV_LUA_SERVER_METHOD("sendto", sv_lua_server_sendto, RUNNING),
+    SV_LUA_SERVER_METHOD("sendwait", sv_lua_server_sendwait, RUNNING),
     SV_LUA_SERVER_METHOD("getCallback", server_get_callback, ALWAYS),
     SV_LUA_SERVER_METHOD("stats", server_stats, RUNNING),
     SV_LUA_SERVER_METHOD("getWorkerId", server_get_worker_id, ALWAYS),
