@@ -4,6 +4,7 @@
 -- tables with both list and other keys as objects and sparse ones as lists with holes.
 
 local constants = require('srvlua.core').constants
+local shortest = require('srvlua.numbers').shortest
 
 local found, cjson = pcall(require, 'cjson')
 if not found then
@@ -33,17 +34,12 @@ local function string_text(text)
   return '"' .. text .. '"'
 end
 
--- The shortest of the usual forms that reads back as the same number.
 local function number_text(number)
   if number == floor(number) and number > -1e15 and number < 1e15 then return format('%d', number) end
   if number ~= number or number == math.huge or number == -math.huge then
     error('no ' .. tostring(number) .. ' in JSON', 0)
   end
-  for digits = 15, 16 do
-    local text = format('%.' .. digits .. 'g', number)
-    if tonumber(text) == number then return text end
-  end
-  return format('%.17g', number)
+  return shortest(number)
 end
 
 -- How many elements a list has; nil for a table that is none. Raises for what is both, or has holes.

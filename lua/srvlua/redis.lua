@@ -2,6 +2,7 @@
 -- Commands are cut out of the stream by the reactor and taken apart in src/lua/resp.c; here their handlers run.
 
 local core = require 'srvlua.core'
+local shortest = require('srvlua.numbers').shortest
 local parent = core.Server
 local describe, failed = core.redis.describe, core.redis.failed
 local go, log = core.go, core.log
@@ -11,7 +12,7 @@ local ERROR, NIL, STATUS, INT, STRING, SET, MAP = 0, 1, 2, 3, 4, 5, 6
 
 local concat, floor, huge = table.concat, math.floor, math.huge
 local number_format, gsub, find, lower, sub = string.format, string.gsub, string.find, string.lower, string.sub
-local tonumber, tostring, type, rawget, xpcall, error, next = tonumber, tostring, type, rawget, xpcall, error, next
+local tostring, type, rawget, xpcall, error, next = tostring, type, rawget, xpcall, error, next
 
 -- ------------------------------------------------------------------------------------------------------------- format
 
@@ -31,16 +32,11 @@ local function bulk(text)
   return '$' .. #text .. '\r\n' .. text .. '\r\n'
 end
 
--- The shortest text that reads back as the same number.
 local function number_text(number)
   if number ~= number then return 'nan' end
   if number == huge then return 'inf' end
   if number == -huge then return '-inf' end
-  for digits = 15, 16 do
-    local text = number_format('%.' .. digits .. 'g', number)
-    if tonumber(text) == number then return text end
-  end
-  return number_format('%.17g', number)
+  return shortest(number)
 end
 
 -- The digits of a number that is whole; nil for any other. Those beyond 2^53 may be neighbours of what was meant.
