@@ -10,6 +10,7 @@ if not pcall(ffi.typeof, 'struct spec_linger') then
     struct spec_linger { int is_on, seconds; };
     long recv(int fd, void *buffer, size_t size, int flags);
     long send(int fd, const void *buffer, size_t size, int flags);
+    int ioctl(int fd, unsigned long request, ...);
   ]]
 end
 
@@ -129,6 +130,14 @@ end
 
 function Stream:close()
   self.sock:close()
+end
+
+--- Waits until the other side's kernel has all that was sent.
+function Stream:arrived()
+  local left = ffi.new 'int[1]'
+  assert(process.eventually(function()
+    return ffi.C.ioctl(self.sock:getfd(), 0x5411, left) == 0 and left[0] == 0 -- SIOCOUTQ
+  end), 'what was sent has not arrived')
 end
 
 --- Closes with RST.

@@ -163,7 +163,7 @@ static int64_t note_received(struct sv_connection *connection, size_t length) {
 
 /* Nothing came: `result` is 0 or an error. */
 static void end_reading(struct sv_connection *connection, ssize_t result) {
-    if (result == -EAGAIN || result == -EWOULDBLOCK) return;
+    if ((result == -EAGAIN || result == -EWOULDBLOCK) && !connection->is_deaf) return;
     if (result == -EPROTO && connection->tls) {
         connection->has_said_goodbye = 1;
         sv_input_violate(connection, SRVLUA_ERROR_PACKAGE_MALFORMED_DATA, sv_tls_error(connection->tls));
@@ -224,23 +224,29 @@ static bool read_packets(struct sv_connection *connection) {
     return true;
 }
 
+/* Something can be read, or found out, that the socket will not announce. */
+static bool has_more(const struct sv_connection *connection) {
+    return connection->is_deaf || (connection->tls && sv_tls_has_input(connection->tls));
+}
+
+/* More can be read at once: nothing is in its way, and what was read is passed on. */
+static bool may_read_on(const struct sv_connection *connection) {
+    return !sv_input_is_stopped(connection) && !sv_link_is_in(&connection->ready);
+}
+
 static void read_on(struct sv_connection *connection) {
     bool (*read_some)(struct sv_connection *connection) = sv_port_state_of(connection)->framing.next ? read_packets : read_raw;
     if (!connection->tls) {
-        read_some(connection);
+        if (read_some(connection) && connection->is_deaf) sv_input_go_on_later(connection);
         return;
     }
     sv_heartbeat_heard(connection->reactor, connection); /* records count, whole or not */
     for (int i = 0; i < READS_PER_TURN; i++)
-        if (!read_some(connection) || sv_input_is_stopped(connection) || !sv_tls_has_input(connection->tls)) return;
-    if (sv_tls_has_input(connection->tls)) sv_input_go_on_later(connection);
+        if (!read_some(connection) || !may_read_on(connection) || !has_more(connection)) return;
+    sv_input_go_on_later(connection);
 }
 
 /* --------------------------------------------------------------------------------- going on without the socket's event */
-
-static bool has_something(const struct sv_connection *connection) {
-    return connection->input.data || (connection->tls && sv_tls_has_input(connection->tls));
-}
 
 static void pump(struct sv_connection *connection) {
     if (connection->stage == SV_STAGE_HANDSHAKE) {
@@ -251,7 +257,11 @@ static void pump(struct sv_connection *connection) {
         size_t used = cut_kept(connection, sv_wall_ns(), false);
         watch_time(connection, used > 0);
     }
-    if (connection->tls && !sv_input_is_stopped(connection) && sv_tls_has_input(connection->tls)) read_on(connection);
+    if (!may_read_on(connection) || !has_more(connection)) return;
+    if (connection->is_deaf && connection->read_blocks & SV_BLOCK_QUIET)
+        end_reading(connection, 0);
+    else
+        read_on(connection);
 }
 
 static void pump_ready(struct sv_reactor *reactor) {
@@ -282,7 +292,8 @@ void sv_input_go_on_later(struct sv_connection *connection) {
 }
 
 void sv_input_resume(struct sv_connection *connection) {
-    if (connection->stage == SV_STAGE_OPEN && !sv_input_is_stopped(connection) && has_something(connection)) sv_input_go_on_later(connection);
+    bool has_something = connection->input.data || has_more(connection);
+    if (connection->stage == SV_STAGE_OPEN && !sv_input_is_stopped(connection) && has_something) sv_input_go_on_later(connection);
 }
 
 void sv_input_flush(struct sv_connection *connection) {

@@ -266,6 +266,12 @@ static void answer_close(struct sv_connection *connection) {
         sv_list_append(&connection->reactor->dirty, &connection->dirty);
 }
 
+static void note_close(struct sv_session *session, enum sv_close_reason reason, int close_errno) {
+    atomic_store_explicit(&session->close_errno, close_errno, memory_order_relaxed);
+    atomic_store_explicit(&session->close_reason, reason, memory_order_release);
+    sv_session_set_state(session, SV_SESSION_CLOSING);
+}
+
 void sv_reactor_begin_close(struct sv_connection *connection, enum sv_close_reason reason, int close_errno, int32_t value) {
     struct sv_reactor *reactor = connection->reactor;
     struct sv_session *session = connection->session;
@@ -283,10 +289,9 @@ void sv_reactor_begin_close(struct sv_connection *connection, enum sv_close_reas
         if (is_broken) sv_reactor_kill(connection);
         return;
     }
-    if (sv_session_get_state(session) == SV_SESSION_CLOSING) return;
-    atomic_store_explicit(&session->close_errno, close_errno, memory_order_relaxed);
-    atomic_store_explicit(&session->close_reason, reason, memory_order_release);
-    sv_session_set_state(session, SV_SESSION_CLOSING);
+    if (sv_session_get_state(session) == SV_SESSION_CLOSING && !connection->is_deaf) return;
+    if (!connection->is_deaf) note_close(session, reason, close_errno);
+    connection->is_deaf = 0;
     sv_reactor_set_block(reactor, connection, SV_BLOCK_CLOSING, true);
     if (!sv_port_rules_of(connection)->has_close_events) {
         answer_close(connection);
@@ -332,8 +337,26 @@ static void check_watermarks(struct sv_connection *connection) {
     }
 }
 
+/* The peer takes nothing any more. What it sent before it left is there all the same (Linux keeps it also after a reset), and is passed
+ * on before its end is announced; but who is paused is asked for nothing. */
 static void fail_write(struct sv_connection *connection, int error) {
-    sv_reactor_begin_close(connection, error == EIO ? SV_CLOSE_OTHER : SV_CLOSE_BY_CLIENT, error, connection->reactor->number);
+    struct sv_reactor *reactor = connection->reactor;
+    bool is_read = sv_session_get_state(connection->session) == SV_SESSION_OPEN &&
+                   !(connection->read_blocks & (SV_BLOCK_PAUSED | SV_BLOCK_UNCONFIRMED));
+    if (error == EIO || !is_read) {
+        sv_reactor_begin_close(connection, error == EIO ? SV_CLOSE_OTHER : SV_CLOSE_BY_CLIENT, error, reactor->number);
+        return;
+    }
+    note_close(connection->session, SV_CLOSE_BY_CLIENT, error);
+    discard_output(connection);
+    connection->has_said_goodbye = 1;
+    connection->is_deaf = 1;
+    update_watch(connection, false);
+    if (connection->wants_low) { /* who waits for room is told that there is nobody to send to */
+        connection->wants_low = 0;
+        reactor->home.notify(reactor->home.context, connection, SV_RECORD_OUTPUT_LOW, reactor->number, NULL, 0);
+    }
+    sv_input_resume(connection);
 }
 
 /* The TLS layer that sends go through; NULL: straight to the socket. */
@@ -730,7 +753,7 @@ bool sv_reactor_order(struct sv_reactor *reactor, const struct sv_message *messa
             if (connection) sv_reactor_close(reactor, connection, message->value);
             return true;
         case SV_RECORD_PAUSE:
-            if (connection) sv_reactor_set_block(reactor, connection, SV_BLOCK_PAUSED, true);
+            if (connection && !connection->is_deaf) sv_reactor_set_block(reactor, connection, SV_BLOCK_PAUSED, true);
             return true;
         case SV_RECORD_RESUME:
             if (connection) sv_reactor_set_block(reactor, connection, SV_BLOCK_PAUSED, false);
