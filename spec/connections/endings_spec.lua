@@ -4,7 +4,10 @@ local support = require 'support'
 
 local KINDS = {
   raw = { '', function(i) return ('%07d '):format(i):rep(125) end },
-  eof = { "open_eof_split = true, package_eof = '\\n'", function(i) return ('%07d '):format(i):rep(125):sub(1, -2) .. '\n' end },
+  eof = {
+    "open_eof_split = true, package_eof = '\\n'",
+    function(i) return ('%07d '):format(i):rep(125):sub(1, -2) .. '\n' end,
+  },
   length = {
     "open_length_check = true, package_length_type = 'n', package_length_offset = 0, package_body_offset = 2",
     function(i) return '\3\230' .. ('%07d '):format(i):rep(125):sub(1, 998) end,

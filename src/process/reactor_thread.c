@@ -37,6 +37,20 @@ static void answer(struct sv_reactor_thread *thread, uint16_t type) {
         sv_send(thread->endpoint, SV_ENDPOINT_MASTER, type, thread->number, 0, NULL, 0);
 }
 
+/* The other half is for the workers to leave. */
+static int64_t half_of_shutdown(const struct sv_reactor_thread *thread) {
+    int64_t now_ns = sv_now_ns();
+    return now_ns + (atomic_load(&thread->rt->shared->shutdown_deadline_ns) - now_ns) / 2;
+}
+
+/* Workers are not told to leave before everything that was read is in their rings: who finds his empty goes. */
+static void end_quiescing(struct sv_reactor_thread *thread) {
+    sv_kick_all(thread->endpoint);
+    if (!sv_ring_home_has_passed_on(&thread->home) && sv_now_ns() < thread->quiesce_until_ns) return;
+    thread->quiesce_until_ns = 0;
+    answer(thread, SV_RECORD_QUIESCED);
+}
+
 /* Of the two lives of a worker's slot the former one answers first: its successor began when it had published everything. */
 static void receive_former(struct sv_reactor_thread *thread, uint32_t source) {
     uint32_t first = sv_endpoint_of_slot(&thread->rt->ipc, 0, 0);
@@ -61,10 +75,13 @@ bool sv_reactor_thread_receive(struct sv_reactor_thread *thread, const struct sv
         case SV_RECORD_QUIESCE:
             sv_reactor_quiet(thread->reactor);
             sv_reactor_pass_on_all(thread->reactor);
-            sv_kick_all(thread->endpoint); /* workers find everything that was read before they are told to leave */
-            answer(thread, SV_RECORD_QUIESCED);
+            thread->quiesce_until_ns = half_of_shutdown(thread);
+            end_quiescing(thread);
             break;
-        case SV_RECORD_DRAIN: thread->drain_until_ns = atomic_load(&thread->rt->shared->shutdown_deadline_ns); break;
+        case SV_RECORD_DRAIN:
+            thread->quiesce_until_ns = 0; /* in case the workers died with the manager */
+            thread->drain_until_ns = atomic_load(&thread->rt->shared->shutdown_deadline_ns);
+            break;
         case SV_RECORD_WORKER_DOWN:
             worker_down(thread, (uint32_t)message->id, (uint32_t)message->value);
             break;
@@ -104,9 +121,10 @@ void sv_reactor_thread_before_sleep(struct sv_reactor_thread *thread) {
     if (home->stuck || !sv_list_is_empty(&home->queued)) sv_ring_home_check_space(home);
     sv_reactor_end_batch(thread->reactor);
     sv_reactor_end_turn(thread->reactor);
+    if (thread->quiesce_until_ns) end_quiescing(thread);
     if (thread->drain_until_ns) drain(thread);
     struct ev_loop *ev = thread->loop->ev;
-    if (thread->drain_until_ns || sv_ring_home_expects_mail(home)) {
+    if (thread->quiesce_until_ns || thread->drain_until_ns || sv_ring_home_expects_mail(home)) {
         thread->lookout_after = thread->lookout_after > 0 ? thread->lookout_after * 2 : LOOKOUT_FIRST;
         if (thread->lookout_after > LOOKOUT_MOST) thread->lookout_after = LOOKOUT_MOST;
         if (!ev_is_active(&thread->lookout)) {

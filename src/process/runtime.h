@@ -313,6 +313,7 @@ struct sv_reactor_thread {
     struct sv_ring_home home;
     ev_timer lookout; /* sleeps briefly while a worker may send without ringing */
     double lookout_after;
+    int64_t quiesce_until_ns; /* 0: QUIESCED was answered, or was not asked for */
     int64_t drain_until_ns; /* 0: not draining */
     /* QUIESCED, DRAINED; NULL: the master gets a record. */
     void (*answer)(void *context, uint16_t type);

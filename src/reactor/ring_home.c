@@ -340,13 +340,18 @@ int sv_ring_home_init(struct sv_ring_home *home) {
 }
 
 void sv_ring_home_free(struct sv_ring_home *home) {
+    uint64_t lost = 0;
     for (uint32_t i = 0; home->targets && i < home->worker_count; i++) {
         while (home->targets[i].first) {
             struct sv_overflow *next = home->targets[i].first->next;
+            lost += home->targets[i].first->type == SV_RECORD_RECEIVE;
             free_overflow(home->targets[i].first);
             home->targets[i].first = next;
         }
     }
+    if (lost)
+        sv_log_write(&home->reactor->log, SRVLUA_LOG_WARNING, "%llu packets that were read are lost: their workers took nothing in",
+                     (unsigned long long)lost);
     free(home->targets);
     home->targets = NULL;
 }
@@ -407,6 +412,12 @@ void sv_ring_home_check_space(struct sv_ring_home *home) {
         sv_list_remove(&connection->waiting);
         sv_reactor_set_block(reactor, connection, SV_BLOCK_QUEUED, false);
     }
+}
+
+bool sv_ring_home_has_passed_on(const struct sv_ring_home *home) {
+    for (uint32_t i = 0; i < home->worker_count; i++)
+        if (home->targets[i].first || home->targets[i].successor) return false;
+    return true;
 }
 
 void sv_ring_home_switch(struct sv_ring_home *home, uint32_t worker, uint32_t parity) {

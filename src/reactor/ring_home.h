@@ -48,6 +48,8 @@ struct sv_reactor_home sv_ring_home_table(struct sv_ring_home *home);
 
 /* After a bell: rings may have room again. */
 void sv_ring_home_check_space(struct sv_ring_home *home);
+/* Nothing is put aside: all that workers are to get is in their rings. */
+bool sv_ring_home_has_passed_on(const struct sv_ring_home *home);
 /* New work of a worker goes to another generation; the former one gets END. */
 void sv_ring_home_switch(struct sv_ring_home *home, uint32_t worker, uint32_t parity);
 /* A process died, a worker or (a greater number) another one: connections that waited for its answer are asked again. True if there
