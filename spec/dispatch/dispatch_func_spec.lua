@@ -121,8 +121,8 @@ describe('dispatch_func', function()
       local client = app:connect()
       local first = ask(client, '1')
       client:send '1 die'
-      app:expect 'worker'
-      app:expect 'worker'
+      app:expect('worker', 0)
+      app:expect('worker', 1)
       local _, pid = app:expect('worker', 1)
       assert.equal('1 ' .. pid, ask(client, '1'))
       assert.not_equal(first, '1 ' .. pid)
