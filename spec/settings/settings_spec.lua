@@ -29,13 +29,14 @@ describe('set', function()
       try { open_tcp_nodelay = 'yes' }
       try { log_file = '/no/such/folder/log' }
       try { 'worker_num' }
+      try { ['backlog\0'] = 5 }
       try(nil)
       try { max_conn = 5, max_connection = 6 }
       try { hook_flags = 1 }
       emit('setting', server.setting)
     ]], { start = false })
     for _, word in ipairs { 'backlog', 'backlog', 'worker_num', 'log_level', 'open_tcp_nodelay', 'log_file', 'string',
-      'table', 'max_conn', 'hook_flags' } do
+      'NUL', 'table', 'max_conn', 'hook_flags' } do
       local ok, message = app:expect 'try'
       assert.is_false(ok)
       assert.truthy(message:find(word, 1, true), message)

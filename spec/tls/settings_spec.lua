@@ -119,6 +119,7 @@ describe('settings of TLS', function()
         { ssl_handshake_limit = -1 },
         { ssl_sni_certs = { 'a.example' } },
         { ssl_sni_certs = { ['a.example'] = true } },
+        { ssl_sni_certs = { ['a\0b'] = pair 'one' } },
         { ssl_sni_certs = { ['a.example'] = { ssl_cert_file = file 'one.crt' } } },
         { ssl_sni_certs = { ['a.example'] = { ssl_cert_file = 1, ssl_key_file = file 'one.key' } } },
         { ssl_sni_certs = { ['a.example'] = { ssl_cert_file = file 'one.crt', ssl_protocols = 32 } } },
@@ -137,7 +138,8 @@ describe('settings of TLS', function()
       { 'ssl_ecdh_curve', 'P-17' }, { 'ssl_protocols' }, { 'ssl_protocols' }, { 'ssl_protocols' }, { 'ssl_alpn' },
       { 'ssl_alpn' }, { 'ssl_verify_depth' },
       { 'ssl_session_timeout' }, { 'ssl_handshake_limit' }, { 'ssl_sni_certs' }, { 'ssl_sni_certs', 'a.example' },
-      { 'ssl_sni_certs', 'a.example', 'ssl_key_file' }, { 'ssl_sni_certs', 'a.example', 'ssl_cert_file', 'got 1' },
+      { 'ssl_sni_certs' }, { 'ssl_sni_certs', 'a.example', 'ssl_key_file' },
+      { 'ssl_sni_certs', 'a.example', 'ssl_cert_file', 'got 1' },
       { 'ssl_sni_certs', 'a.example', 'ssl_protocols' },
     } do
       refused(app, unpack(words))

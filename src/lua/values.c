@@ -124,12 +124,17 @@ static void read_function(lua_State *L, int index, struct srvlua_value *value, i
     lua_pop(L, 1); /* the copy of the function */
 }
 
+/* Names travel as C strings: with a NUL in it one would be taken for another. */
+static bool is_name(lua_State *L, int index) {
+    return lua_type(L, index) == LUA_TSTRING && strlen(lua_tostring(L, index)) == lua_objlen(L, index);
+}
+
 /* What a table is: entries 1..n without gaps (or none at all), entries with names, or neither. */
 static enum srvlua_value_type kind_of_table(lua_State *L, int index, size_t *count) {
     size_t names = 0, numbers = 0, others = 0, highest = lua_objlen(L, index);
 
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
-        if (lua_type(L, -2) == LUA_TSTRING)
+        if (is_name(L, -2))
             names++;
         else if (lua_type(L, -2) == LUA_TNUMBER)
             numbers++;
@@ -221,6 +226,8 @@ const struct srvlua_setting *sv_lua_check_settings(lua_State *L, int argument, s
         if (lua_type(L, -2) != LUA_TSTRING)
             sv_lua_argument_error(L, argument,
                                   lua_pushfstring(L, "names of settings are strings, got a %s", luaL_typename(L, -2)));
+        if (!is_name(L, -2))
+            sv_lua_argument_error(L, argument, "names of settings are strings without NUL");
         entries++;
     }
     lua_newtable(L);
