@@ -72,6 +72,38 @@ TEST(files_that_are_not_what_they_should_be) {
     CHECK(fails(&paths, EINVAL, "/dev/zero"));
 }
 
+/* A certificate so often in one file. */
+static void write_chain(const char *path, const char *certificate, size_t count) {
+    FILE *file = fopen(path, "w");
+    must(file != NULL, path);
+    for (size_t i = 0; i < count; i++)
+        fputs(certificate, file);
+    fclose(file);
+}
+
+TEST(chains_as_long_as_a_handshake_takes) {
+    struct sv_tls_paths paths = own_paths();
+    char chain[160], own[4096] = "";
+    struct server server = {0};
+    struct pair pair;
+    FILE *file = fopen(paths.cert_file, "r");
+    must(file && fread(own, 1, sizeof own - 1, file) > 0, "own.crt");
+    fclose(file);
+    snprintf(chain, sizeof chain, "%s/chain.crt", directory);
+    paths.cert_file = chain;
+    size_t count = 0; /* the first that are too many */
+    do
+        write_chain(chain, own, ++count);
+    while (count < 200 && reads(&paths));
+    CHECK(count > 20);
+    CHECK(fails(&paths, SRVLUA_ERROR_INVALID_PARAMS, "16 KiB"));
+    write_chain(chain, own, count - 1);
+    open_server(&server, &paths, NULL);
+    CHECK(connect_pair(&pair, &server, &nothing) && talks(&pair));
+    close_pair(&pair);
+    close_server(&server, true);
+}
+
 TEST(passphrases_and_one_file_for_both) {
     struct sv_tls_paths paths = {.cert_file = file_path("own", ".crt")};
     char locked[160], both[160], older[160];

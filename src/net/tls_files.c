@@ -254,6 +254,15 @@ static bool is_for_servers(const mbedtls_x509_crt *certificate) {
     return true;
 }
 
+/* The library sends a chain in one record, or fails. */
+static bool fits_into_record(const mbedtls_x509_crt *chain) {
+    const size_t head = SV_HAS_TLS_1_3 ? 8 : 7, each = SV_HAS_TLS_1_3 ? 5 : 3;
+    size_t total = head;
+    for (const mbedtls_x509_crt *certificate = chain; certificate; certificate = certificate->next)
+        total += each + certificate->raw.len;
+    return total <= MBEDTLS_SSL_OUT_CONTENT_LEN;
+}
+
 static int check_certificates(struct reader *reader, const char *path, const unsigned char *text, size_t size, mbedtls_x509_crt *chain) {
     char what[160];
     int result = is_pem(text) ? mbedtls_x509_crt_parse(chain, text, size) : MBEDTLS_ERR_X509_CERT_UNKNOWN_FORMAT;
@@ -265,6 +274,8 @@ static int check_certificates(struct reader *reader, const char *path, const uns
     }
     if (!is_for_servers(chain))
         return fail_file(reader, SRVLUA_ERROR_INVALID_PARAMS, "ssl_cert_file", path, "not a certificate for servers (key usage)");
+    if (!fits_into_record(chain))
+        return fail_file(reader, SRVLUA_ERROR_INVALID_PARAMS, "ssl_cert_file", path, "more certificates than fit into a handshake (16 KiB)");
     return 0;
 }
 
