@@ -296,6 +296,37 @@ static bool enters(struct server *server, const char *certificate, const char *k
     return is_in;
 }
 
+/* The client with this certificate is refused, with this alert and these words. */
+static void refuses(struct server *server, const char *certificate, const char *key, unsigned char description, const char *words) {
+    struct pair pair;
+    unsigned char alert[7] = {0};
+    open_pair(&pair, server, &(struct client_wish){.certificate = certificate, .key = key, .only_1_2 = true});
+    while (pair.step != SV_TLS_FAILED && pair.step != SV_TLS_DONE) {
+        shake_client(&pair.client);
+        pair.step = sv_tls_handshake(pair.tls);
+    }
+    CHECK(pair.step == SV_TLS_FAILED && strstr(sv_tls_error(pair.tls), words));
+    if (!strstr(sv_tls_error(pair.tls), words))
+        fprintf(stderr, "%s\n", sv_tls_error(pair.tls));
+    CHECK(recv(pair.client.fd, alert, sizeof alert, MSG_DONTWAIT) == sizeof alert);
+    CHECK(alert[0] == 21 && alert[5] == MBEDTLS_SSL_ALERT_LEVEL_FATAL && alert[6] == description);
+    close_pair(&pair);
+}
+
+TEST(why_client_certificates_are_refused) {
+    struct server server = {.rules = {.asks_for_certificate = true, .verifies_peer = true, .verify_depth = 1}};
+    struct sv_tls_paths paths = own_paths();
+    paths.client_cert_file = file_path("root", ".crt");
+    open_server(&server, &paths, NULL);
+    join_files("deep-chain", "deep", "low", "middle");
+    refuses(&server, NULL, NULL, MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE, "no client certif");
+    refuses(&server, "deep-chain", "deep", MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED, "ssl_verify_depth");
+    refuses(&server, "old", NULL, MBEDTLS_SSL_ALERT_MSG_CERT_EXPIRED, "expired");
+    refuses(&server, "stranger", NULL, MBEDTLS_SSL_ALERT_MSG_UNKNOWN_CA, "not correctly signed");
+    refuses(&server, "unfit", NULL, MBEDTLS_SSL_ALERT_MSG_UNSUPPORTED_CERT, "keyUsage");
+    close_server(&server, true);
+}
+
 struct expectation {
     const char *certificate, *key;
     bool is_in;

@@ -56,7 +56,7 @@ static inline void write_file(const char *path, const void *data, size_t length)
 struct wish { /* for a certificate */
     const char *name;   /* its file names and common name */
     const char *issuer; /* NULL: itself */
-    bool is_authority, is_expired, is_for_clients_only;
+    bool is_authority, is_expired, only_signs;
 };
 
 static inline void read_key(mbedtls_pk_context *key, const char *path) {
@@ -104,7 +104,7 @@ static inline void make_certificate(const struct wish *wish) {
              mbedtls_x509write_crt_set_issuer_name(&writer, issuer_name) == 0 &&
              mbedtls_x509write_crt_set_validity(&writer, "20200101000000", wish->is_expired ? "20210101000000" : "20491231235959") == 0 &&
              mbedtls_x509write_crt_set_basic_constraints(&writer, wish->is_authority, -1) == 0 &&
-             (!wish->is_for_clients_only || mbedtls_x509write_crt_set_key_usage(&writer, MBEDTLS_X509_KU_KEY_CERT_SIGN) == 0) &&
+             (!wish->only_signs || mbedtls_x509write_crt_set_key_usage(&writer, MBEDTLS_X509_KU_KEY_CERT_SIGN) == 0) &&
              mbedtls_x509write_crt_pem(&writer, text, sizeof text, mbedtls_ctr_drbg_random, &generator) == 0,
          wish->name);
     write_file(file_path(wish->name, ".crt"), text, strlen((char *)text));
@@ -139,7 +139,8 @@ __attribute__((constructor)) static void prepare(void) {
         {.name = "stale", .is_expired = true},
         {.name = "foreign", .is_authority = true},
         {.name = "stranger", .issuer = "foreign"},
-        {.name = "signer", .is_for_clients_only = true},
+        {.name = "signer", .only_signs = true},
+        {.name = "unfit", .issuer = "root", .only_signs = true},
     };
     mbedtls_entropy_init(&entropy);
     mbedtls_ctr_drbg_init(&generator);

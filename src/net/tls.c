@@ -231,11 +231,24 @@ int sv_tls_set_up(struct sv_tls *tls) {
 
 /* ---------------------------------------------------------------------------------------------------------- failing */
 
+/* What a certificate is for is judged beside its chain, with an error that others share. */
+static bool has_refused_certificate(const struct sv_tls *tls, int result) {
+#if SV_MBEDTLS_3
+    const int unfit = MBEDTLS_ERR_SSL_BAD_CERTIFICATE;
+#else
+    const int unfit = MBEDTLS_ERR_SSL_BAD_HS_CERTIFICATE;
+#endif
+    uint32_t flags = mbedtls_ssl_get_verify_result(&tls->ssl);
+    return result == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED || (result == unfit && flags != 0 && flags != UINT32_MAX);
+}
+
 /* What is wrong with the client's certificate: mbedTLS's lines as one. */
 static void describe_certificate(struct sv_tls *tls) {
     char text[160];
     uint32_t flags = mbedtls_ssl_get_verify_result(&tls->ssl);
-    if (mbedtls_x509_crt_verify_info(text, sizeof text, "", flags) < 0)
+    if (flags == MBEDTLS_X509_BADCERT_OTHER) /* only judge_certificate() says so */
+        snprintf(text, sizeof text, "its chain is longer than ssl_verify_depth");
+    else if (mbedtls_x509_crt_verify_info(text, sizeof text, "", flags) < 0)
         snprintf(text, sizeof text, "flags %#x", (unsigned)flags);
     size_t length = strlen(text);
     while (length > 0 && text[length - 1] == '\n')
@@ -255,6 +268,8 @@ static void alert(struct sv_tls *tls, int result) {
         return;
     if (result == MBEDTLS_ERR_SSL_ALLOC_FAILED)
         description = MBEDTLS_SSL_ALERT_MSG_INTERNAL_ERROR;
+    if (result == MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE) /* RFC 5246 7.4.6 */
+        description = MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE;
     mbedtls_ssl_send_alert_message(&tls->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, description); /* without room for it: none */
 }
 
@@ -267,7 +282,7 @@ static int fail(struct sv_tls *tls, int result) {
         say(tls, "%s", srvlua_strerror(tls->socket_error));
     } else if (tls->unasked > UNASKED_MAX) {
         say(tls, "renegotiation was asked for again and again");
-    } else if (result == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED) {
+    } else if (has_refused_certificate(tls, result)) {
         describe_certificate(tls);
     } else if (result == MBEDTLS_ERR_SSL_CONN_EOF || result == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
         say(tls, "closed by the peer");
