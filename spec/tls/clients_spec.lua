@@ -74,6 +74,16 @@ describe('TLS ports', function()
       assert.equal(5, app:log_count 'handshake failed')
     end)
 
+    given('openssl', 'tell openssl that it has to show a certificate, ' .. mode, function()
+      local app = boot(mode, "ssl_verify_peer = true, ssl_client_cert_file = arg[2] .. '/own.crt'")
+      -- s_client hears of it behind its own part of a TLS 1.3 handshake
+      assert.truthy(s_client(app, '-tls1_2', 'sleep 1'):find 'alert handshake failure')
+      app:logs 'no client certification received'
+      local shown = ('-cert %s/own.crt -key %s/own.key'):format(directory, directory)
+      assert.truthy(s_client(app, shown):find 'Verify return code')
+      assert.equal(1, app:log_count 'handshake failed')
+    end)
+
     given('openssl', 'follow their settings of suites and curves, and send the chain, ' .. mode, function()
       peers.certificate(directory, 'issuer')
       local own, issuer = directory .. '/own.crt', directory .. '/issuer.crt'
