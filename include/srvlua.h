@@ -19,7 +19,8 @@
  *
  * Results: functions that can fail return 0 (or a value >= 0) on success and -code on failure, where code is an errno
  * below 500 or an `enum srvlua_error`. `status`, which may be NULL, receives code and text. Every failure is also
- * remembered for srvlua_last_error() of this process.
+ * remembered for srvlua_last_error() of this process. What each code stands for: docs/errors.md; events: docs/events.md;
+ * settings: docs/settings.md.
  */
 #ifndef SRVLUA_H
 #define SRVLUA_H
@@ -27,6 +28,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -167,28 +169,29 @@ SRVLUA_API const char *srvlua_strerror(int code);
 
 /* ------------------------------------------------------------------------------------------------------- events */
 
+/* What they tell, and in which process: docs/events.md. */
 enum srvlua_event {
-    SRVLUA_ON_START,
-    SRVLUA_ON_SHUTDOWN,
-    SRVLUA_ON_BEFORE_SHUTDOWN,
+    SRVLUA_ON_START,           /* the server runs. Master (BASE: the manager, or the only process) */
+    SRVLUA_ON_SHUTDOWN,        /* it has ended */
+    SRVLUA_ON_BEFORE_SHUTDOWN, /* it is about to */
     SRVLUA_ON_MANAGER_START,
     SRVLUA_ON_MANAGER_STOP,
-    SRVLUA_ON_WORKER_START,
-    SRVLUA_ON_WORKER_STOP,
-    SRVLUA_ON_WORKER_EXIT,
-    SRVLUA_ON_WORKER_ERROR,
+    SRVLUA_ON_WORKER_START, /* in an event or task worker, before all else there */
+    SRVLUA_ON_WORKER_STOP,  /* it ends */
+    SRVLUA_ON_WORKER_EXIT,  /* it was told to leave and has timers or the like left; again and again until they are gone */
+    SRVLUA_ON_WORKER_ERROR, /* in the manager: a process died */
     SRVLUA_ON_BEFORE_RELOAD,
     SRVLUA_ON_AFTER_RELOAD,
-    SRVLUA_ON_TASK,
-    SRVLUA_ON_FINISH,
-    SRVLUA_ON_PIPE_MESSAGE,
-    SRVLUA_ON_CONNECT, /* from here on the events belong to a port */
-    SRVLUA_ON_RECEIVE,
-    SRVLUA_ON_PACKET,
-    SRVLUA_ON_CLOSE,
-    SRVLUA_ON_BUFFER_FULL,
-    SRVLUA_ON_BUFFER_EMPTY,
-    SRVLUA_ON_REQUEST,
+    SRVLUA_ON_TASK,         /* in a task worker: a task to be done */
+    SRVLUA_ON_FINISH,       /* in the event worker that gave a task: its result */
+    SRVLUA_ON_PIPE_MESSAGE, /* a message of srvlua_send_message() */
+    SRVLUA_ON_CONNECT,      /* from here on the events belong to a port, and to an event worker */
+    SRVLUA_ON_RECEIVE,      /* bytes of a stream; one packet if the port has a framing */
+    SRVLUA_ON_PACKET,       /* a datagram */
+    SRVLUA_ON_CLOSE,        /* once for each connect, whoever ended the connection */
+    SRVLUA_ON_BUFFER_FULL,  /* what waits for the client has reached buffer_high_watermark */
+    SRVLUA_ON_BUFFER_EMPTY, /* and has fallen to buffer_low_watermark */
+    SRVLUA_ON_REQUEST, /* this and the following wait for HTTP and WebSocket */
     SRVLUA_ON_HANDSHAKE,
     SRVLUA_ON_BEFORE_HANDSHAKE_RESPONSE,
     SRVLUA_ON_OPEN,
@@ -224,7 +227,7 @@ struct srvlua_event_data {
 };
 
 /* Returns 0, or nonzero if the callback failed with an error that it could not handle; that is counted in stats() and
- * treated as `exit_on_error` and events.md 1 say (workerStart: the process is given up). */
+ * treated as `exit_on_error` says (workerStart: the process ends, and another is started in its place). */
 typedef int (*srvlua_callback)(srvlua_server *server, const struct srvlua_event_data *data, void *user_data);
 
 /* Number of an event name, case-insensitive, without "on"; -1 if unknown. */
@@ -263,9 +266,21 @@ struct srvlua_setting {
     struct srvlua_value value;
 };
 
+/* Initialisers of such entries. A list's are SRVLUA_SET_STRING(NULL, ...) and so on; SRVLUA_SET_FUNCTION takes a function of the
+ * type that its setting names.
+ *     const struct srvlua_setting trusted[] = {SRVLUA_SET_STRING(NULL, "127.0.0.1")};
+ *     const struct srvlua_setting settings[] = {SRVLUA_SET_NUMBER("worker_num", 2), SRVLUA_SET_BOOLEAN("open_eof_split", 1),
+ *                                               SRVLUA_SET_LIST("proxy_protocol_trusted", trusted, 1)};
+ *     srvlua_set(server, settings, sizeof settings / sizeof *settings, &status); */
+#define SRVLUA_SET_BOOLEAN(name, is_on) {name, {SRVLUA_VALUE_BOOLEAN, is_on, 0, NULL, 0, NULL, NULL}}
+#define SRVLUA_SET_NUMBER(name, number) {name, {SRVLUA_VALUE_NUMBER, 0, number, NULL, 0, NULL, NULL}}
+#define SRVLUA_SET_STRING(name, text) {name, {SRVLUA_VALUE_STRING, 0, 0, text, strlen(text), NULL, NULL}}
+#define SRVLUA_SET_LIST(name, entries, count) {name, {SRVLUA_VALUE_LIST, 0, 0, NULL, count, entries, NULL}}
+#define SRVLUA_SET_FUNCTION(name, function) {name, {SRVLUA_VALUE_FUNCTION, 0, 0, NULL, 0, NULL, (const void *)(function)}}
+
 /* ---------------------------------------------------------------------------------------------- life of a server */
 
-/* Makes a server and binds its primary port (methods.md 3).
+/* Makes a server and binds its primary port.
  * host: IPv4/IPv6 literal, host name or unix path, at most 107 bytes; port: 0..65535, 0 = the kernel picks;
  * mode: SRVLUA_BASE or SRVLUA_PROCESS; type: enum srvlua_socket_type.
  * Host "SYSTEMD" with port 0 takes all sockets of LISTEN_FDS instead; the first is the primary port.
@@ -274,21 +289,22 @@ SRVLUA_API srvlua_server *srvlua_new(const char *host, int port, int mode, int t
 /* Frees a server that is not running, closing its sockets. NULL is fine. */
 SRVLUA_API void srvlua_free(srvlua_server *server);
 
-/* Changes settings, all or none (settings.md 0). Unknown names are logged with the nearest known one and ignored.
+/* Changes settings, all or none. Calls merge. Unknown names are logged with the nearest known one and ignored. Those of ports are the
+ * primary port's, and of all ports that srvlua_port_set() was not called for.
  * Before start; else -509. A bad value: -505 with the message `bad setting 'NAME': expected ..., got ...`. */
 SRVLUA_API int srvlua_set(srvlua_server *server, const struct srvlua_setting *settings, size_t count,
                           struct srvlua_status *status);
 /* Reads the effective value of a setting, e.g. "worker_num", after start() derived it. -505: unknown name. The string
  * belongs to the server. Any process, any time. */
 SRVLUA_API int srvlua_get_setting(srvlua_server *server, const char *name, struct srvlua_value *value);
-/* The names that start() adds to Lua's server.setting, ended by NULL (settings.md 0.1). */
+/* The names whose values start() settles, as the number of workers, ended by NULL: Lua's server.setting shows them. */
 SRVLUA_API const char *const *srvlua_effective_settings(void);
 
 /* Registers, replaces (or with NULL removes) a callback. Port-level events go to the primary port. Before start. */
 SRVLUA_API int srvlua_on(srvlua_server *server, enum srvlua_event event, srvlua_callback callback, void *user_data,
                          struct srvlua_status *status);
 
-/* Adds a listener (methods.md 3); *port stays valid as long as the server. Before start.
+/* Adds a listener; *port stays valid as long as the server. Arguments as of srvlua_new(). Before start.
  * Failures: 9004 port range, 9005 too many, 504 host too long, 724 type, errno of bind. */
 SRVLUA_API int srvlua_add_listener(srvlua_server *server, const char *host, int port_number, int type, srvlua_port **port,
                                    struct srvlua_status *status);
@@ -313,11 +329,13 @@ struct srvlua_port_info {
 SRVLUA_API size_t srvlua_port_count(const srvlua_server *server);
 SRVLUA_API srvlua_port *srvlua_get_port(const srvlua_server *server, size_t index);
 SRVLUA_API void srvlua_port_get_info(const srvlua_port *port, struct srvlua_port_info *info);
-/* Port settings; ends the inheritance of the primary port's (settings.md 0.2). Before start. */
+/* Port settings. The first call, even with none, ends the inheritance of the primary port's: what is not given here is at its
+ * default. Failures as of srvlua_set(). Before start. */
 SRVLUA_API int srvlua_port_set(srvlua_port *port, const struct srvlua_setting *settings, size_t count,
                                struct srvlua_status *status);
 /* Reads a setting of the port, as srvlua_get_setting(); names of the server's own settings read as there. */
 SRVLUA_API int srvlua_port_get_setting(const srvlua_port *port, const char *name, struct srvlua_value *value);
+/* Registers, replaces or removes a callback of this port; without one, the primary port's is called. */
 SRVLUA_API int srvlua_port_on(srvlua_port *port, enum srvlua_event event, srvlua_callback callback, void *user_data,
                               struct srvlua_status *status);
 /* Live connections of one port (BASE: of this process's own). Running. */
@@ -341,9 +359,12 @@ SRVLUA_API int srvlua_last_error(const srvlua_server *server);
 SRVLUA_API int srvlua_fail(srvlua_server *server, struct srvlua_status *status, int code, const char *format, ...)
     SRVLUA_PRINTF(4, 5);
 
-/* Graceful restart of the workers, asked of the manager (methods.md 4). */
+/* Asks the manager for a graceful restart of all workers, or of the task workers only: new ones start, the old ones finish what they
+ * were given, for max_wait_time at most. 0 means asked; one reload at a time, others are dropped. PROCESS: connections stay; BASE: they
+ * are closed. -507: there is no manager; -1 (EPERM): the process may not signal it; -509. Any process. */
 SRVLUA_API int srvlua_reload(srvlua_server *server, int only_task_workers, struct srvlua_status *status);
-/* Stops a worker, -1 = this one (methods.md 4); wait_event: leave only when its loop is empty. */
+/* Stops an event or task worker, -1 = this one; the manager starts another. wait_event: it leaves only when its loop is empty, after
+ * its successor has started; else this one leaves after the running callback. -505: no such worker; -509: this process is none. */
 SRVLUA_API int srvlua_stop(srvlua_server *server, int worker_id, int wait_event, struct srvlua_status *status);
 /* Asks for an orderly shutdown. Any process; asynchronous. */
 SRVLUA_API int srvlua_shutdown(srvlua_server *server, struct srvlua_status *status);
@@ -362,20 +383,23 @@ struct srvlua_client_info {
     int has_uid;
     uint32_t uid;
     int worker_id; /* -1 unless dispatch_mode 8 */
-    char address[112];
+    char address[112];      /* holds remote_ip */
     int is_ssl;             /* the port is a TLS one */
     const char *proxy_ip;   /* sender of the PROXY header, NULL: there was none; points into this struct */
     int proxy_port;
     /* Of TLS connections, in the process that their connect event went to, until the end of their close event; else NULL. Valid
      * until the next call of the API. */
-    const char *ssl_protocol, *ssl_cipher, *ssl_server_name, *ssl_alpn, *ssl_client_cert;
+    const char *ssl_protocol, *ssl_cipher, *ssl_server_name, *ssl_alpn;
+    const char *ssl_client_cert; /* PEM; with ssl_verify_peer it was checked, with ssl_client_cert_file alone it was not */
     int ssl_resumed, ssl_ktls;
 };
 
-/* Queues data for a client. 0 = accepted. Any process. Failures: methods.md 7, 2.1. */
+/* Queues data for a client, all or nothing. 0 = accepted, not received. Any process. -550: no data; -1001: closed by this side, -1002:
+ * by the client, -1003: in its close callback, -1004: closed for another reason, -1005: there was none, -1006: fd <= 0; -1202: more
+ * than output_buffer_size; -1008: its queue is full (socket_buffer_size): see srvlua_wait_for_output() and the event bufferEmpty. */
 SRVLUA_API int srvlua_send(srvlua_server *server, int64_t fd, const void *data, size_t length,
                            struct srvlua_status *status);
-/* For callers that can suspend (send_yield, settings.md 3.5): after srvlua_send() returned -1008, asks to be called back once:
+/* For callers that can suspend (the setting send_yield): after srvlua_send() returned -1008, asks to be called back once:
  * with code 0 when the connection's queue has fallen to its low watermark or the connection closes (send again, and see), or
  * with 110 when send_timeout is over. Callbacks of one connection come in the order of the calls. The callback returns nonzero
  * for an unhandled error. 0, or -507 where a send must not wait: not this worker's connection, or send_yield is off; that is
@@ -383,35 +407,44 @@ SRVLUA_API int srvlua_send(srvlua_server *server, int64_t fd, const void *data, 
 typedef int (*srvlua_output_callback)(void *user_data, int code);
 SRVLUA_API int srvlua_wait_for_output(srvlua_server *server, int64_t fd, srvlua_output_callback callback, void *user_data,
                                       struct srvlua_status *status);
-/* Queues a part of a file; length 0 = to its end. Not in the master (9009). */
+/* Queues a part of a file; length 0 = to its end. Failures of srvlua_send(), and an errno of open(), -505: range, -702: nothing to
+ * send, -9013: no regular file, -9009: this is the master. */
 SRVLUA_API int srvlua_sendfile(srvlua_server *server, int64_t fd, const char *path, int64_t offset, int64_t length,
                                struct srvlua_status *status);
 /* Sends a datagram from a listening datagram socket (-1: the last added of the family). address: IP text or unix path
- * beginning with '/'; port is ignored for paths. */
+ * beginning with '/'; port is ignored for paths. -507: no such listener; -505: server_socket is none of them; -722, -723, -550; errno. */
 SRVLUA_API int srvlua_sendto(srvlua_server *server, const char *address, int port, const void *data, size_t length,
                              int server_socket, struct srvlua_status *status);
-/* BASE worker, own connection: blocks until the kernel has all bytes. */
+/* BASE worker, own connection: blocks until the kernel has all bytes. -507 elsewhere; -550, -1005, errno. */
 SRVLUA_API int srvlua_sendwait(srvlua_server *server, int64_t fd, const void *data, size_t length,
                                struct srvlua_status *status);
-/* Closes a connection after its queue is flushed, or at once with `reset` (methods.md 6). In the owning worker the close
- * callback runs before this returns. */
+/* Closes a connection after its queue is flushed, or at once with `reset`: the queue is dropped, the peer gets a reset. In the owning
+ * worker the close callback runs before this returns; elsewhere 0 means asked. -1003: in its close callback; -1004: closed, or asked
+ * for already; -1005, -1006. Any process. */
 SRVLUA_API int srvlua_close(srvlua_server *server, int64_t fd, int reset, struct srvlua_status *status);
 /* 1 if the connection is live and not closing, else 0. Never fails. */
 SRVLUA_API int srvlua_exist(srvlua_server *server, int64_t fd);
+/* Stops reading from a client, and goes on; what is on its way already still comes. BASE: own connections. -1005 and its like. */
 SRVLUA_API int srvlua_pause(srvlua_server *server, int64_t fd, struct srvlua_status *status);
 SRVLUA_API int srvlua_resume(srvlua_server *server, int64_t fd, struct srvlua_status *status);
+/* Under enable_delay_receive: begins to read from a client. -509: it is read already. */
 SRVLUA_API int srvlua_confirm(srvlua_server *server, int64_t fd, struct srvlua_status *status);
+/* 1: heartbeat and max_idle_time do not close the connection; 0: they do again. */
 SRVLUA_API int srvlua_protect(srvlua_server *server, int64_t fd, int is_protected, struct srvlua_status *status);
+/* Gives a connection a user id, once, -2147483648 to 4294967295 but not 0; with dispatch_mode 5 (uid) it chooses the worker. -505;
+ * -509: it has one. */
 SRVLUA_API int srvlua_bind(srvlua_server *server, int64_t fd, int64_t uid, struct srvlua_status *status);
 /* Ids of connections idle for longer than their port allows, ascending; closes them if asked. *ids is malloc'ed and the
  * caller's. Returns their number, or -507 without heartbeat settings. */
 SRVLUA_API int64_t srvlua_heartbeat(srvlua_server *server, int close_them, int64_t **ids, struct srvlua_status *status);
+/* What is known of a connection, also in its close callback; ignore_error: of a closed one too, as long as its record is there. BASE:
+ * own connections. -1005, or why it is closed. */
 SRVLUA_API int srvlua_get_client_info(srvlua_server *server, int64_t fd, int ignore_error, struct srvlua_client_info *info,
                                       struct srvlua_status *status);
 /* At most page_size (1..100) ids above start_fd, ascending, into ids. Returns their number. */
 SRVLUA_API int srvlua_get_client_list(srvlua_server *server, int64_t start_fd, int64_t page_size, int64_t *ids,
                                       struct srvlua_status *status);
-/* Reads the certificate files of a TLS port (NULL: of all of them) again and hands them to every reactor (protocols.md 2.8). New
+/* Reads the certificate files of a TLS port (NULL: of all of them) again and hands them to every reactor, as SIGHUP does. New
  * handshakes use them, connections keep theirs. All ports change or none: 0; -errno for a file that cannot be read; -505 for one that is
  * not good, or a port without TLS; -507 there is no TLS port; -509 before start. In any process of a running server. */
 SRVLUA_API int srvlua_reload_certificates(srvlua_server *server, const srvlua_port *port, struct srvlua_status *status);
@@ -456,7 +489,7 @@ struct srvlua_task_options {
     double timeout; /* seconds until the callback gets code 2003; <= 0: never */
 };
 
-/* Gives a task to a task worker (methods.md 9). Returns its id. -507: no task workers; -509: this process may not; -505: dst;
+/* Gives a task to a task worker. Returns its id. -507: no task workers; -509: this process may not; -505: dst;
  * -2002: could not be delivered; -11: see may_wait. Event worker; master, manager and user processes one-way, without callback. */
 SRVLUA_API int64_t srvlua_task(srvlua_server *server, const void *data, size_t length, const struct srvlua_task_options *options,
                                struct srvlua_status *status);
@@ -491,7 +524,8 @@ SRVLUA_API void *srvlua_task_pack(const void *data, size_t *length, int flags);
 /* The data of such a form, which they point into. 0, or -1204: it is none, or it is damaged. */
 SRVLUA_API int srvlua_task_unpack(const void *packed, size_t packed_length, const void **data, size_t *length, int *flags);
 
-/* Sends a message to an event or task worker (methods.md 8); flags: SERIALIZE. -9015, -505, -9006, -509. Any running process. */
+/* Sends a message to an event or task worker, where it fires pipeMessage; flags: SERIALIZE. -505: no such worker, or this one; -9006: too
+ * much waits already (message_stash_size); -9015: there is no pipeMessage callback; -509. Any running process. */
 SRVLUA_API int srvlua_send_message(srvlua_server *server, int worker_id, const void *data, size_t length, int flags,
                                    struct srvlua_status *status);
 
@@ -501,7 +535,7 @@ SRVLUA_API int srvlua_send_message(srvlua_server *server, int worker_id, const v
  * srvlua_loop_turn(). Signals of the server have their default reactions there (SIGTERM ends it), unless srvlua_signal() or the host
  * itself handles them there. */
 typedef int (*srvlua_process_main)(srvlua_server *server, int process_id, void *user_data);
-/* Adds a user process (methods.md 3 addProcess). Returns its position among them. Before start; else -509. */
+/* Adds a user process: the manager starts it, and again whatever its end; reloads pass it by. Returns its position among them. Before start; else -509. */
 SRVLUA_API int srvlua_add_process(srvlua_server *server, srvlua_process_main main, void *user_data, struct srvlua_status *status);
 /* Process number of the calling process, user processes included; -1: master, manager, no server. */
 SRVLUA_API int srvlua_get_process_id(const srvlua_server *server);
@@ -534,8 +568,9 @@ SRVLUA_API int srvlua_add_command(srvlua_server *server, const char *name, int t
 SRVLUA_API void srvlua_command_reply(srvlua_server *server, const void *data, size_t length);
 /* code 0 and the answer, or 9003: the process that was asked is gone. Returns 0, or nonzero for an unhandled error. */
 typedef int (*srvlua_command_callback)(srvlua_server *server, int code, const void *data, size_t length, void *user_data);
-/* Asks a process (methods.md 11). The callback comes later, or before this returns. 0, or -509, -9012, -507, -505, -1202.
- * Master (PROCESS), worker 0 (BASE). */
+/* Asks a process. process_type: one enum srvlua_command_type; process_id: worker, or index of a task worker; no matter for master and
+ * manager. The callback comes later, or before this returns. 0; -9012: no such command; -507: it is not for that type; -505: no such
+ * process; -1202: more data than the manager takes (8 KiB); -509. Master (PROCESS), worker 0 (BASE). */
 SRVLUA_API int srvlua_command(srvlua_server *server, const struct srvlua_command_request *request, int64_t process_id, int process_type,
                               srvlua_command_callback callback, void *user_data, struct srvlua_status *status);
 
@@ -567,7 +602,7 @@ struct srvlua_dispatch_event {
     size_t length;
 };
 
-/* Picks the worker of an event (settings.md 3.2). Runs in the reactor's thread, in all reactors at the same time, and holds
+/* Picks the worker of an event. Runs in the reactor's thread, in all reactors at the same time, and holds
  * up every connection of its reactor: more than 10 ms is warned of. Of srvlua.h it may call srvlua_reactor_* and what has no
  * server argument. An answer that is no worker may be described in status->message, which is empty at the call. */
 typedef int32_t (*srvlua_dispatch_function)(srvlua_reactor *reactor, void *context, const struct srvlua_dispatch_event *event,
@@ -590,7 +625,7 @@ struct srvlua_dispatcher {
 SRVLUA_API int srvlua_set_dispatcher(srvlua_server *server, const struct srvlua_dispatcher *dispatcher,
                                      struct srvlua_status *status);
 
-/* How long a packet is (settings.md 3.10, package_length_func): `length` >= 1 bytes of it have come, of which at most 64 KiB are shown.
+/* How long a packet is: `length` >= 1 bytes of it have come, of which at most 64 KiB are shown.
  * > 0: the length of the whole packet; 0: more bytes are needed; < 0: it is none, and the connection ends. What is wrong may be said in
  * status->message, which is empty at the call. Where it runs, and what it may call: as srvlua_dispatch_function; in BASE mode it runs
  * in the workers. */
@@ -606,9 +641,10 @@ struct srvlua_measurer {
     void *user_data;
 };
 
-/* Names the measurer of a port, NULL: none. Before start. Used where the port's settings have open_length_check on and
- * package_length_func given as bytecode; a plain function in that setting (SRVLUA_VALUE_FUNCTION, a srvlua_length_function; its context
- * is NULL) goes before it. A port that inherits the primary's settings inherits its measurer. */
+/* Names the measurer of a port, NULL: none. Before start. Used where the port's settings have open_length_check on. A plain function
+ * can be given as the setting `package_length_func` instead (SRVLUA_SET_FUNCTION, a srvlua_length_function; its context is NULL) and
+ * goes before a measurer; bytecode in that setting is for a measurer that runs it, and without one srvlua_start() fails. A port that
+ * inherits the primary's settings inherits its measurer. */
 SRVLUA_API int srvlua_port_set_measurer(srvlua_port *port, const struct srvlua_measurer *measurer, struct srvlua_status *status);
 
 /* The rest is for the calls of one reactor: in its thread (BASE: worker), and in `make`. */
@@ -630,7 +666,8 @@ struct srvlua_stat {
     int64_t value;
 };
 
-/* Fills up to `max` counters (methods.md 10); returns their number, or -509 when not running. 64 are enough. */
+/* Fills up to `max` counters, named and meant as srvlua.Stats in lua/srvlua/meta/Server.lua says; returns their number, or -509 when
+ * not running. 64 are enough. */
 SRVLUA_API int srvlua_stats(srvlua_server *server, struct srvlua_stat *stats, size_t max, struct srvlua_status *status);
 /* Id of the timer that writes stats_file in this process, 0 if none. */
 SRVLUA_API int64_t srvlua_stats_timer(const srvlua_server *server);
@@ -748,7 +785,7 @@ SRVLUA_API void srvlua_watch_free(srvlua_watch *watch);
 /* Runs from the loop. Returns 0, or nonzero for an unhandled error. */
 typedef int (*srvlua_signal_callback)(srvlua_loop *loop, int signo, void *user_data);
 /* Handles a signal in the calling process, or (callback NULL) gives it back its default reaction. -509: the signal is the server's
- * own in this process (events.md 11), or no handler may be set; -505: nothing to remove, no signal. */
+ * own in this process (the list is at the head of this file; in user processes none is), or no handler may be set; -505: nothing to remove, no signal. */
 SRVLUA_API int srvlua_signal(srvlua_loop *loop, int signo, srvlua_signal_callback callback, void *user_data, struct srvlua_status *status);
 
 /* --------------------------------------------------------------------------------- shared memory for applications
@@ -761,7 +798,7 @@ SRVLUA_API int srvlua_signal(srvlua_loop *loop, int signo, srvlua_signal_callbac
  * may die at any instruction (kill -9): what it was changing is then as before or as after the change, and nothing stays
  * locked. Deaths are noticed by pid and start time; where /proc cannot be read (chroot), by the pid alone. */
 
-/* --- rows by key (runtime.md 3). No operation suspends; in the common case none makes a system call. */
+/* --- rows by key. No operation suspends; in the common case none makes a system call. */
 
 enum srvlua_column_type { SRVLUA_COLUMN_INT = 1, SRVLUA_COLUMN_FLOAT = 2, SRVLUA_COLUMN_STRING = 3 };
 
@@ -852,7 +889,7 @@ struct srvlua_table_stats {
 };
 SRVLUA_API void srvlua_table_get_stats(srvlua_table *table, struct srvlua_table_stats *stats);
 
-/* --- numbers (runtime.md 4). All operations are sequentially consistent. */
+/* --- numbers. All operations are sequentially consistent. */
 
 /* is_long: signed 64 bits; else unsigned 32 bits, of which values are 0..2^32-1 and wrap. NULL: -505 value, -501
  * memory. */
@@ -870,7 +907,7 @@ SRVLUA_API int srvlua_atomic_wait(srvlua_atomic *atomic, double timeout);
 /* Makes a 0 a 1 and wakes up to `count` waiters, of which one takes it; nothing at other values. 0; -507: a long. */
 SRVLUA_API int srvlua_atomic_wakeup(srvlua_atomic *atomic, int count);
 
-/* --- locks (runtime.md 5). Their owner is the process, so any of its threads may unlock. */
+/* --- locks. Their owner is the process, so any of its threads may unlock. */
 
 enum srvlua_lock_type { SRVLUA_RWLOCK = 1, SRVLUA_MUTEX = 3, SRVLUA_SPINLOCK = 5 };
 

@@ -45,9 +45,9 @@ int main(int argc, char **argv) {
         return fail(NULL, &status);
 
     const struct srvlua_setting settings[] = {
-        {.name = "worker_num", .value = {.type = SRVLUA_VALUE_NUMBER, .number = 1}},
-        {.name = "open_tcp_nodelay", .value = {.type = SRVLUA_VALUE_BOOLEAN, .boolean = 1}},
-        {.name = "log_level", .value = {.type = SRVLUA_VALUE_STRING, .string = "warning", .length = strlen("warning")}},
+        SRVLUA_SET_NUMBER("worker_num", 1),
+        SRVLUA_SET_BOOLEAN("open_tcp_nodelay", 1),
+        SRVLUA_SET_STRING("log_level", "warning"),
     };
     if (srvlua_set(server, settings, sizeof settings / sizeof settings[0], &status) < 0 ||
         srvlua_on(server, SRVLUA_ON_START, print_address, "echo", &status) < 0 ||

@@ -119,8 +119,8 @@ static void run_server(int mode, const char *log, struct host *host) {
     srvlua_server *server = srvlua_new("127.0.0.1", 0, mode, SRVLUA_SOCK_TCP, &status);
     CHECK(server != NULL && srvlua_get_role(server) == SRVLUA_ROLE_BEFORE);
     const struct srvlua_setting settings[] = {
-        {.name = "worker_num", .value = {.type = SRVLUA_VALUE_NUMBER, .number = 1}},
-        {.name = "log_file", .value = {.type = SRVLUA_VALUE_STRING, .string = log, .length = strlen(log)}},
+        SRVLUA_SET_NUMBER("worker_num", 1),
+        SRVLUA_SET_STRING("log_file", log),
         {.name = "log_date_format", .value = {.type = SRVLUA_VALUE_STRING, .string = "DATExxx", .length = 4}},
     };
     CHECK(srvlua_set(server, settings, 3, &status) == 0);
@@ -205,8 +205,8 @@ static void run_user_processes(int mode, const char *log, struct host *host) {
     struct srvlua_status status = {0};
     srvlua_server *server = srvlua_new("127.0.0.1", 0, mode, SRVLUA_SOCK_TCP, &status);
     const struct srvlua_setting settings[] = {
-        {.name = "worker_num", .value = {.type = SRVLUA_VALUE_NUMBER, .number = 1}},
-        {.name = "log_file", .value = {.type = SRVLUA_VALUE_STRING, .string = log, .length = strlen(log)}},
+        SRVLUA_SET_NUMBER("worker_num", 1),
+        SRVLUA_SET_STRING("log_file", log),
         {.name = "log_date_format", .value = {.type = SRVLUA_VALUE_STRING, .string = "DATExxx", .length = 4}},
     };
     CHECK(srvlua_set(server, settings, 3, &status) == 0);
@@ -283,9 +283,9 @@ static void run_tasks(int mode, const char *log, struct host *host) {
     struct srvlua_status status = {0};
     srvlua_server *server = srvlua_new("127.0.0.1", 0, mode, SRVLUA_SOCK_TCP, &status);
     const struct srvlua_setting settings[] = {
-        {.name = "worker_num", .value = {.type = SRVLUA_VALUE_NUMBER, .number = 1}},
-        {.name = "task_worker_num", .value = {.type = SRVLUA_VALUE_NUMBER, .number = 1}},
-        {.name = "log_file", .value = {.type = SRVLUA_VALUE_STRING, .string = log, .length = strlen(log)}},
+        SRVLUA_SET_NUMBER("worker_num", 1),
+        SRVLUA_SET_NUMBER("task_worker_num", 1),
+        SRVLUA_SET_STRING("log_file", log),
         {.name = "log_date_format", .value = {.type = SRVLUA_VALUE_STRING, .string = "DATExxx", .length = 4}},
     };
     CHECK(srvlua_set(server, settings, 4, &status) == 0);
@@ -381,27 +381,23 @@ static int on_end_of_stream(srvlua_server *server, const struct srvlua_event_dat
 static void run_measured(int mode, const char *log) {
     struct srvlua_status status = {0};
     struct measured measured = {.clients = {-1, -1, -1}};
-    srvlua_length_function function = by_digit;
     srvlua_server *server = srvlua_new("127.0.0.1", 0, mode, SRVLUA_SOCK_TCP, &status);
     srvlua_port *ports[2];
     struct srvlua_setting settings[] = {
-        {.name = "worker_num", .value = {.type = SRVLUA_VALUE_NUMBER, .number = 1}},
-        {.name = "log_file", .value = {.type = SRVLUA_VALUE_STRING, .string = log, .length = strlen(log)}},
+        SRVLUA_SET_NUMBER("worker_num", 1),
+        SRVLUA_SET_STRING("log_file", log),
         {.name = "log_date_format", .value = {.type = SRVLUA_VALUE_STRING, .string = "DATExxx", .length = 4}},
-        {.name = "open_length_check", .value = {.type = SRVLUA_VALUE_BOOLEAN, .boolean = 1}},
-        {.name = "package_length_func", .value = {.type = SRVLUA_VALUE_FUNCTION}},
+        SRVLUA_SET_BOOLEAN("open_length_check", 1),
+        SRVLUA_SET_FUNCTION("package_length_func", by_digit),
     };
     struct srvlua_measurer measurer = {.make = make_measure, .call = in_pairs, .free = free_measure, .user_data = &measured};
-    memcpy(&settings[4].value.function, &function, sizeof function);
     CHECK(srvlua_set(server, settings, 5, &status) == 0);
     for (int i = 0; i < 2; i++)
         CHECK(srvlua_add_listener(server, "127.0.0.1", 0, SRVLUA_SOCK_TCP, &ports[i], &status) == 0);
-    settings[4].value = (struct srvlua_value){.type = SRVLUA_VALUE_FUNCTION, .string = "code", .length = 4};
-    CHECK(srvlua_port_set(ports[1], settings + 3, 2, &status) == 0);
+    CHECK(srvlua_port_set(ports[1], settings + 3, 1, &status) == 0); /* without the function: its measurer is asked */
     CHECK(srvlua_on(server, SRVLUA_ON_RECEIVE, on_packet_of_stream, &measured, &status) == 0);
     CHECK(srvlua_on(server, SRVLUA_ON_CLOSE, on_end_of_stream, &measured, &status) == 0);
     CHECK(srvlua_on(server, SRVLUA_ON_WORKER_START, send_packets, &measured, &status) == 0);
-    CHECK(srvlua_check(server, &status) == -SRVLUA_ERROR_INVALID_PARAMS); /* nobody runs the code */
     CHECK(srvlua_port_set_measurer(ports[1], &measurer, &status) == 0);
     CHECK(srvlua_start(server, &status) == 0);
     CHECK(measured.made == 1 && measured.freed == 1);
@@ -443,8 +439,8 @@ static void check_failures(void) {
     check_task_form();
 
     srvlua_server *server = srvlua_new("127.0.0.1", 0, SRVLUA_PROCESS, SRVLUA_SOCK_TCP, &status);
-    const struct srvlua_setting bad = {.name = "backlog", .value = {.type = SRVLUA_VALUE_NUMBER, .number = -1}};
-    const struct srvlua_setting of_server = {.name = "worker_num", .value = {.type = SRVLUA_VALUE_NUMBER, .number = 1}};
+    const struct srvlua_setting bad = SRVLUA_SET_NUMBER("backlog", -1);
+    const struct srvlua_setting of_server = SRVLUA_SET_NUMBER("worker_num", 1);
     CHECK(srvlua_set(server, &bad, 1, &status) == -505 && strstr(status.message, "bad setting 'backlog': expected"));
     CHECK(srvlua_port_set(srvlua_get_port(server, 0), &of_server, 1, &status) == -505);
     srvlua_port *port = NULL;

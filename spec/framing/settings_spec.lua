@@ -79,11 +79,12 @@ describe('settings of framing', function()
         server:on('receive', function(self, fd, reactor, data) self:send(fd, '<' .. data .. '>') end)
         run(server)
       ]])
-      assert.truthy(app:logs('port 1: '):find('WARNING.*open_length_check and open_redis_protocol'))
-      assert.truthy(app:logs('port 3: '):find('WARNING.*open_eof_split and open_length_check'))
-      assert.equal(0, app:log_count 'port 2: ')
-      assert.equal(0, app:log_count 'port 4: ')
-      assert.equal(1, app:log_count 'port 1: ')
+      local function name(port) return ('port 127.0.0.1:%d: '):format(app.where[port]) end
+      assert.truthy(app:logs(name(1)):find('WARNING.*open_length_check and open_redis_protocol'))
+      assert.truthy(app:logs(name(3)):find('WARNING.*open_eof_split and open_length_check'))
+      assert.equal(0, app:log_count(name(2)))
+      assert.equal(0, app:log_count(name(4)))
+      assert.equal(1, app:log_count(name(1)))
       for _, port in ipairs { 1, 2 } do
         local client = app:connect(port)
         client:send '\0\0\0\1x\0\0\0\2yz'
@@ -135,20 +136,42 @@ describe('settings of framing', function()
         server:on('packet', function() end)
         run(server)
       ]], { args = { directory .. '/socket' } })
-      assert.truthy(app:logs("'open_length_check' has no effect on port 3"):find 'NOTICE')
-      assert.truthy(app:logs("'tcp_keepidle' has no effect on port 4"):find 'NOTICE')
+      assert.truthy(app:logs(("'open_length_check' has no effect on port 127.0.0.1:%d/udp"):format(app.where[3])):find 'NOTICE')
+      assert.truthy(app:logs("'tcp_keepidle' has no effect on port " .. directory .. '/socket'):find 'NOTICE')
       assert.equal(2, app:log_count 'has no effect')
     end)
   end)
 
-  it('package_length_func without open_length_check gets a notice', function()
+  it('whose switch is off get a notice each', function()
     local app = support.boot('BASE', [[
-      local server = new_server { package_length_func = function() return 3 end }
+      local server = new_server { package_length_func = function() return 3 end, package_eof = '\n', package_length_type = 'n',
+        proxy_protocol_trusted = { '10.0.0.0/8' } }
+      server:addListener('127.0.0.1', 0, srvlua.SOCK_TCP)
+      server:addListener('127.0.0.1', 0, srvlua.SOCK_TCP):set { open_eof_split = true, package_eof = '\n' }
       server:on('receive', function(self, fd, reactor, data) self:send(fd, data) end)
       run(server)
     ]])
-    assert.truthy(app:logs "'package_length_func' has no effect on port 1":find 'NOTICE')
+    for name, switch in pairs {
+      package_length_func = 'open_length_check', package_eof = 'open_eof_split', package_length_type = 'open_length_check',
+      proxy_protocol_trusted = 'open_proxy_protocol',
+    } do
+      local line = ("'%s' has no effect on port 127.0.0.1:%d: %s is off"):format(name, app.where[1], switch)
+      assert.truthy(app:logs(line):find 'NOTICE')
+    end
+    assert.equal(4, app:log_count 'has no effect')
     assert.equal('abcd', app:connect():echo 'abcd')
+  end)
+
+  it('of a unix socket are named by its path when a client breaks them', function()
+    local path = support.directory() .. '/socket'
+    local app = support.boot('PROCESS', [[
+      local server = srvlua.Server(arg[2], 0, srvlua[arg[1] ], srvlua.SOCK_UNIX_STREAM)
+      server:set { worker_num = 1, open_eof_split = true, package_max_length = '64k' }
+      server:on('receive', function() end)
+      run(server)
+    ]], { args = { path }, where = { path } })
+    app:connect():send_at_once(('x'):rep(70000))
+    assert.truthy(app:logs(('session 1 (unix socket %s) is closed, error 1201'):format(path)):find 'WARNING')
   end)
 
   it('leave a stream port in need of a receive callback', function()

@@ -97,6 +97,8 @@ void sv_lua_prepare_length_states(struct sv_lua_server *self) {
     for (i = 0; i < srvlua_port_count(self->server); i++) {
         srvlua_port *port = srvlua_get_port(self->server, i);
         struct srvlua_measurer measurer = {.make = make_state, .call = measure, .free = free_state, .user_data = port};
-        srvlua_port_set_measurer(port, &measurer, &status); /* where it cannot, start() says why */
+        struct srvlua_value function;
+        bool has_function = srvlua_port_get_setting(port, NAME, &function) == 0 && function.type == SRVLUA_VALUE_FUNCTION;
+        srvlua_port_set_measurer(port, has_function ? &measurer : NULL, &status); /* where it cannot, start() says why */
     }
 }

@@ -9,16 +9,16 @@ static void log_refusal(struct sv_visitors *visitors, const struct sv_log *log, 
                         enum sv_visit result, int64_t now_ns) {
     uint32_t suppressed;
     if (!sv_visitors_may_log(visitors, result, now_ns, &suppressed)) return;
-    char where[32] = "a unix socket", before[64] = "";
-    if (rules->number) snprintf(where, sizeof where, "port %d", rules->number);
+    char before[64] = "";
     if (suppressed) snprintf(before, sizeof before, " (and %u more before)", suppressed);
     if (result == SV_VISIT_TOO_MANY)
         sv_log_about(log, SRVLUA_LOG_WARNING, 0, SRVLUA_ERROR_SERVER_TOO_MANY_SOCKET,
-                     "a connection is refused: %s has max_connection_per_ip of %lld on %s%s", address, (long long)rules->visitor_limit, where,
-                     before);
+                     "a connection is refused: %s has max_connection_per_ip of %lld on %s%s", address, (long long)rules->visitor_limit,
+                     rules->name, before);
     else
         sv_log_about(log, SRVLUA_LOG_WARNING, 0, SRVLUA_ERROR_SERVER_TOO_MANY_SOCKET,
-                     "a connection is refused: %s is over connection_rate_per_ip of %.10g on %s%s", address, rules->visitor_rate, where, before);
+                     "a connection is refused: %s is over connection_rate_per_ip of %.10g on %s%s", address, rules->visitor_rate, rules->name,
+                     before);
 }
 
 bool sv_door_pass(struct sv_session_table *sessions, struct sv_counters *counters, const struct sv_log *log,

@@ -692,7 +692,7 @@ void sv_reactor_adopt(struct sv_reactor *reactor, struct sv_session *session, st
     const char *failed;
     const struct sv_port_rules *rules = sv_port_rules_of(connection);
     if (sv_socket_apply_connection(session->os_fd, rules->type, &rules->options, &failed) && failed && errno != EINVAL)
-        sv_log_write(&reactor->log, SRVLUA_LOG_WARNING, "%s could not be set on a connection of port %d", failed, rules->number);
+        sv_log_write(&reactor->log, SRVLUA_LOG_WARNING, "%s could not be set on a connection of %s", failed, rules->name);
     sv_input_open(connection);
 }
 

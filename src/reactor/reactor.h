@@ -26,6 +26,7 @@ struct sv_port_rules {
     uint16_t index;
     int type;        /* enum srvlua_socket_type */
     int number;      /* port number; 0 for unix */
+    char name[SV_ADDRESS_TEXT_SIZE + 16]; /* in messages: "port 9501", "unix socket /tmp/socket" */
     int listener_fd;
     bool is_inherited; /* others listen there too: it is never shut down */
     struct sv_socket_options options;

@@ -1,14 +1,25 @@
 /* violation.c: clients that break their port's protocol, before they are open and after (protocols.md 0.3).
  * runs in: reactors. */
+#include <stdio.h>
+
 #include "base/clock.h"
 #include "reactor/input.h"
 
-#define VIOLATION_LINES 10  /* per second and port */
+#define VIOLATION_LINES 10 /* per second and port */
+#define PEER_SIZE (SV_ADDRESS_TEXT_SIZE + 16)
+
+/* "10.0.0.7:4242" and `separator`; of unix sockets nothing: who is behind one has no address. */
+static void write_peer(const struct sv_connection *connection, const char *separator, char *text, size_t size) {
+    const struct sv_session *session = connection->session;
+    text[0] = '\0';
+    if (!sv_type_is_unix(sv_port_rules_of(connection)->type))
+        snprintf(text, size, "%s:%d%s", session->peer_text, session->peer_port, separator);
+}
 
 static void report_swallowed(struct sv_reactor *reactor, uint16_t port) {
     struct sv_port_state *state = &reactor->port_states[port];
     if (state->swallowed)
-        sv_log_write(&reactor->log, SRVLUA_LOG_WARNING, "port %d: %llu more connections broke their protocol", reactor->ports[port].number,
+        sv_log_write(&reactor->log, SRVLUA_LOG_WARNING, "%s: %llu more connections broke their protocol", reactor->ports[port].name,
                      (unsigned long long)state->swallowed);
     state->swallowed = 0;
 }
@@ -37,22 +48,23 @@ static bool may_log_violation(struct sv_connection *connection) {
 
 void sv_input_violate(struct sv_connection *connection, int code, const char *reason) {
     struct sv_reactor *reactor = connection->reactor;
-    const struct sv_session *session = connection->session;
+    char peer[PEER_SIZE];
+    write_peer(connection, ", ", peer, sizeof peer);
     if (may_log_violation(connection))
-        sv_log_about(&reactor->log, SRVLUA_LOG_WARNING, (int64_t)connection->id, code,
-                     "session %llu (%s:%d, port %d) is closed, error %d: %s", (unsigned long long)connection->id, session->peer_text,
-                     session->peer_port, sv_port_rules_of(connection)->number, code, reason);
+        sv_log_about(&reactor->log, SRVLUA_LOG_WARNING, (int64_t)connection->id, code, "session %llu (%s%s) is closed, error %d: %s",
+                     (unsigned long long)connection->id, peer, sv_port_rules_of(connection)->name, code, reason);
     sv_input_release(&connection->input);
     sv_reactor_begin_close(connection, SV_CLOSE_VIOLATION, 0, reactor->number);
 }
 
 void sv_input_give_up(struct sv_connection *connection, const char *reason) {
     struct sv_reactor *reactor = connection->reactor;
-    const struct sv_session *session = connection->session;
+    char peer[PEER_SIZE];
     if (connection->is_dead) return;
+    write_peer(connection, " ", peer, sizeof peer);
     if (reason && may_log_violation(connection))
-        sv_log_about(&reactor->log, SRVLUA_LOG_NOTICE, (int64_t)connection->id, 0, "a connection from %s:%d to port %d is closed: %s",
-                     session->peer_text, session->peer_port, sv_port_rules_of(connection)->number, reason);
+        sv_log_about(&reactor->log, SRVLUA_LOG_NOTICE, (int64_t)connection->id, 0, "a connection %s%sto %s is closed: %s",
+                     *peer ? "from " : "", peer, sv_port_rules_of(connection)->name, reason);
     sv_count(reactor->counters, SV_COUNT_ABORTED, 1);
     sv_reactor_kill(connection);
 }

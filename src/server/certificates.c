@@ -109,14 +109,14 @@ static int make_rules(const struct srvlua_port *port, struct sv_tls_rules *rules
 
 static int check_port(struct srvlua_port *port, struct srvlua_status *status) {
     struct sv_port_settings *settings = &port->effective;
-    int number = port->index + 1;
+    struct sv_port_name name = sv_port_name(port);
     if (!settings->ssl_cert_file || !settings->ssl_key_file)
-        return sv_fail(status, SRVLUA_ERROR_WRONG_OPERATION, "port %d (%s) speaks TLS: it needs ssl_cert_file and ssl_key_file", number, port->host);
+        return sv_fail(status, SRVLUA_ERROR_WRONG_OPERATION, "%s speaks TLS: it needs ssl_cert_file and ssl_key_file", name.text);
     if (settings->ssl_verify_peer && !settings->ssl_client_cert_file && !settings->ssl_cafile && !settings->ssl_capath)
         return sv_fail(status, SRVLUA_ERROR_INVALID_PARAMS,
-                       "ssl_verify_peer of port %d (%s) needs ssl_client_cert_file, ssl_cafile or ssl_capath", number, port->host);
+                       "ssl_verify_peer of %s needs ssl_client_cert_file, ssl_cafile or ssl_capath", name.text);
     if (sv_type_is_dgram(port->type) && !sv_tls_library_has_datagrams())
-        return sv_fail(status, SRVLUA_ERROR_OPERATION_NOT_SUPPORT, "port %d (%s): the library has no DTLS", number, port->host);
+        return sv_fail(status, SRVLUA_ERROR_OPERATION_NOT_SUPPORT, "%s: the library has no DTLS", name.text);
     /* those of a primary port without TLS were not judged */
     return settings->certificates.data ? 0 : sv_certificates_read(settings, &settings->certificates, status);
 }
@@ -196,7 +196,7 @@ int srvlua_reload_certificates(srvlua_server *server, const srvlua_port *port, s
     size_t possible = count_ports(server), count = 0;
     if (!possible) return sv_server_fail(server, status, SRVLUA_ERROR_OPERATION_NOT_SUPPORT, "the server has no port with TLS");
     if (port && !port->has_ssl)
-        return sv_server_fail(server, status, SRVLUA_ERROR_INVALID_PARAMS, "port %d (%s) does not speak TLS", port->index + 1, port->host);
+        return sv_server_fail(server, status, SRVLUA_ERROR_INVALID_PARAMS, "%s does not speak TLS", sv_port_name(port).text);
     struct sv_renewal *renewals = calloc(possible, sizeof *renewals);
     if (!renewals) return sv_server_note(server, out_of_memory(status));
     result = read_again(server, port, renewals, &count, status);

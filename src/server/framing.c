@@ -32,15 +32,18 @@ static bool has_eof(const struct sv_port_settings *settings) {
     return settings->open_eof_split || settings->open_eof_check;
 }
 
-bool sv_framing_is_by_function(const struct sv_port_settings *settings) {
+bool sv_framing_is_by_function(const struct srvlua_port *port) {
+    const struct sv_port_settings *settings = &port->effective;
     const struct sv_setting_function *function = &settings->package_length_func;
-    return settings->open_length_check && !has_eof(settings) && (function->function || function->bytecode);
+    if (!settings->open_length_check || has_eof(settings)) return false;
+    return function->function || function->bytecode || sv_measurer_of(port)->call;
 }
 
-static sv_framer choose(const struct sv_port_settings *settings) {
+static sv_framer choose(const struct srvlua_port *port) {
+    const struct sv_port_settings *settings = &port->effective;
     if (settings->open_eof_split) return sv_frame_eof_split;
     if (settings->open_eof_check) return sv_frame_eof_check;
-    if (sv_framing_is_by_function(settings)) return sv_frame_function;
+    if (sv_framing_is_by_function(port)) return sv_frame_function;
     if (settings->open_length_check) return sv_frame_length;
     if (settings->open_mqtt_protocol) return sv_frame_mqtt;
     return settings->open_redis_protocol ? sv_frame_redis : NULL;
@@ -57,10 +60,10 @@ void sv_framing_fill(struct sv_framer_rules *rules, const struct srvlua_port *po
     const struct sv_port_settings *settings = &port->effective;
     *rules = (struct sv_framer_rules){.max_length = (uint32_t)settings->package_max_length};
     if (!sv_port_has_streams(port)) return;
-    rules->next = choose(settings);
+    rules->next = choose(port);
     rules->length_type = *text_or_default(settings->package_length_type, "package_length_type");
     rules->length_offset = (uint32_t)settings->package_length_offset;
     rules->body_offset = (uint32_t)settings->package_body_offset;
-    if (sv_framing_is_by_function(settings)) rules->length_function = sv_measurer_ask; /* each reactor adds its context */
+    if (rules->next == sv_frame_function) rules->length_function = sv_measurer_ask; /* each reactor adds its context */
     fill_eof(rules, settings);
 }

@@ -30,18 +30,18 @@ int srvlua_port_set_measurer(srvlua_port *port, const struct srvlua_measurer *me
 
 /* ------------------------------------------------------------------------------------------------------- life */
 
-static const struct srvlua_measurer *measurer_of(const struct srvlua_port *port) {
+const struct srvlua_measurer *sv_measurer_of(const struct srvlua_port *port) {
     return &(port->has_own_settings ? port : port->server->ports[0])->measurer;
 }
 
 static bool needs_measurer(const struct srvlua_port *port) {
-    return sv_port_has_streams(port) && sv_framing_is_by_function(&port->effective);
+    return sv_port_has_streams(port) && sv_framing_is_by_function(port);
 }
 
 static srvlua_length_function function_of(const struct srvlua_port *port) {
     const struct sv_setting_function *setting = &port->effective.package_length_func;
     srvlua_length_function plain = NULL;
-    if (!setting->function) return measurer_of(port)->call;
+    if (!setting->function) return sv_measurer_of(port)->call;
     _Static_assert(sizeof plain == sizeof setting->function, "POSIX: a function fits an object pointer");
     memcpy(&plain, &setting->function, sizeof plain);
     return plain;
@@ -51,13 +51,13 @@ int sv_measurer_check(srvlua_server *server, struct srvlua_status *status) {
     for (size_t i = 0; i < server->port_count; i++)
         if (needs_measurer(server->ports[i]) && !function_of(server->ports[i]))
             return sv_fail(status, SRVLUA_ERROR_INVALID_PARAMS,
-                           "bad setting 'package_length_func' of port %zu: nothing here runs its bytecode", i + 1);
+                           "bad setting 'package_length_func' of %s: nothing here runs its bytecode", sv_port_name(server->ports[i]).text);
     return 0;
 }
 
 static int open_measure(struct sv_measure *measure, srvlua_server *server, const struct srvlua_port *port, size_t reactor,
                         struct srvlua_status *status) {
-    const struct srvlua_measurer *measurer = measurer_of(port);
+    const struct srvlua_measurer *measurer = sv_measurer_of(port);
     bool is_plain = port->effective.package_length_func.function != NULL;
     measure->reactor = (struct srvlua_reactor){.server = server, .number = (uint32_t)reactor};
     if (!needs_measurer(port)) return 0;

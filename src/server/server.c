@@ -231,6 +231,16 @@ void srvlua_port_get_info(const srvlua_port *port, struct srvlua_port_info *info
     info->socket = port->listener.fd;
 }
 
+struct sv_port_name sv_port_name(const struct srvlua_port *port) {
+    struct sv_port_name name;
+    const char *form = strchr(port->host, ':') ? "port [%.111s]:%d%s" : "port %.111s:%d%s";
+    if (sv_type_is_unix(port->type))
+        snprintf(name.text, sizeof name.text, "port %.111s", port->host);
+    else
+        snprintf(name.text, sizeof name.text, form, port->host, port_number_of(port), sv_type_is_dgram(port->type) ? "/udp" : "");
+    return name;
+}
+
 /* Whether certificates in the settings of that port must be good: it, or one that may inherit them, speaks TLS. */
 static bool is_tls(const struct srvlua_port *port) {
     const srvlua_server *server = port->server;

@@ -154,6 +154,8 @@ int32_t sv_dispatcher_ask(void *context, uint32_t number, const struct sv_connec
 /* measurer.c: the users' own functions that tell how long packets are. */
 /* Whether somebody runs the functions that were given. 0 or -code. */
 int sv_measurer_check(srvlua_server *server, struct srvlua_status *status);
+/* The measurer that a port has or inherits; zero: none. */
+const struct srvlua_measurer *sv_measurer_of(const struct srvlua_port *port);
 /* In start(), before the first fork: makes what reactors need to ask. 0 or -code. */
 int sv_measurer_open(srvlua_server *server, struct srvlua_status *status);
 void sv_measurer_close(srvlua_server *server);
@@ -166,11 +168,17 @@ int64_t sv_measurer_ask(void *context, const unsigned char *data, size_t length,
 #define SV_FRAMING_SWITCHES 4
 /* The switches that are on, in the order of precedence; returns how many. */
 size_t sv_framing_switches(const struct sv_port_settings *settings, const char *names[SV_FRAMING_SWITCHES]);
-/* Whether package_length_func decides. */
-bool sv_framing_is_by_function(const struct sv_port_settings *settings);
+/* Whether package_length_func or a measurer decides. */
+bool sv_framing_is_by_function(const struct srvlua_port *port);
 /* Datagram ports have no streams, unless DTLS makes some. */
 bool sv_port_has_streams(const struct srvlua_port *port);
 void sv_framing_fill(struct sv_framer_rules *rules, const struct srvlua_port *port);
+
+/* A port as messages name it: "port 127.0.0.1:9501", with "/udp" behind it for datagrams; "port /tmp/socket". */
+struct sv_port_name {
+    char text[SV_ADDRESS_TEXT_SIZE + 32];
+};
+struct sv_port_name sv_port_name(const struct srvlua_port *port);
 
 /* port_check.c: says in the log what is odd in the settings of ports. 0, or -code for what cannot work. */
 int sv_port_check(srvlua_server *server, struct srvlua_status *status);

@@ -396,15 +396,6 @@ static void configure_log(const struct call *call, struct sv_log_sink *sink) {
             now->log_date_with_microseconds); /* was checked, but for memory: then the old stays */
 }
 
-static bool gives_tls(const struct call *call) {
-    for (size_t i = 0; i < call->count; i++) {
-        const struct sv_setting_row *row = sv_setting_find(call->settings[i].name);
-        if (row && row->group == SV_GROUP_TLS)
-            return true;
-    }
-    return false;
-}
-
 static void tell_about_tls(const struct call *call, struct sv_log *log) {
     for (size_t i = 0; i < call->count; i++) {
         const struct sv_setting_row *row = sv_setting_find(call->settings[i].name);
@@ -415,8 +406,6 @@ static void tell_about_tls(const struct call *call, struct sv_log *log) {
         !sv_tls_library_follows_client())
         sv_log_write(log, SRVLUA_LOG_NOTICE,
                      "setting 'ssl_prefer_server_ciphers' = false has no effect: with this library the server's order decides");
-    if (!call->is_tls && gives_tls(call))
-        sv_log_write(log, SRVLUA_LOG_NOTICE, "the ssl_ settings have no effect on this port: it was made without SSL");
 }
 
 static void tell_about(const struct call *call, struct sv_log *log) {

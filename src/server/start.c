@@ -21,8 +21,8 @@ static int check_proxy(const srvlua_server *server, struct srvlua_status *status
         if (!sv_type_is_stream(port->type) || sv_type_is_unix(port->type) || !port->effective.open_proxy_protocol) continue;
         if (port->effective.proxy_protocol_trusted.count == 0)
             return sv_fail(status, SRVLUA_ERROR_INVALID_PARAMS,
-                           "port %zu (%s) has open_proxy_protocol: it needs proxy_protocol_trusted, the addresses that may send its header",
-                           i + 1, port->host);
+                           "%s has open_proxy_protocol: it needs proxy_protocol_trusted, the addresses that may send its header",
+                           sv_port_name(port).text);
     }
     return 0;
 }
@@ -33,7 +33,7 @@ static int check_callbacks(srvlua_server *server, struct srvlua_status *status) 
         bool has_sessions = sv_type_is_stream(port->type) || port->has_ssl;
         enum srvlua_event needed = has_sessions ? SRVLUA_ON_RECEIVE : SRVLUA_ON_PACKET;
         if (!has_callback(server, port, needed))
-            return sv_fail(status, SRVLUA_ERROR_SERVER_INVALID_CALLBACK, "port %zu (%s) needs a '%s' callback", i + 1, port->host,
+            return sv_fail(status, SRVLUA_ERROR_SERVER_INVALID_CALLBACK, "%s needs a '%s' callback", sv_port_name(port).text,
                            srvlua_event_name(needed));
         if (has_sessions && server->effective.enable_delay_receive && !has_callback(server, port, SRVLUA_ON_CONNECT))
             return sv_fail(status, SRVLUA_ERROR_INVALID_PARAMS, "enable_delay_receive needs a 'connect' callback: nobody could confirm");
@@ -153,6 +153,10 @@ static int make_rules(srvlua_server *server, struct srvlua_status *status) {
                                         .visitor_limit = settings->max_connection_per_ip,
                                         .visitor_rate = settings->connection_rate_per_ip,
                                         .visitor_exempt = &port->exempt};
+        if (sv_type_is_unix(port->type))
+            snprintf(rules->name, sizeof rules->name, "unix socket %.111s", port->host);
+        else
+            snprintf(rules->name, sizeof rules->name, "port %d", info.port);
         fill_options(&rules->options, settings);
         fill_tls(server, port, rules);
         sv_framing_fill(&rules->framing, port);
@@ -175,7 +179,7 @@ static int open_listeners(srvlua_server *server, struct srvlua_status *status) {
         const char *failed = NULL;
         fill_options(&options, &port->effective);
         if (sv_socket_apply_listener(port->listener.fd, port->type, &options, &failed) && failed)
-            sv_log_write(&server->log, SRVLUA_LOG_WARNING, "%s could not be set on port %zu", failed, i + 1);
+            sv_log_write(&server->log, SRVLUA_LOG_WARNING, "%s could not be set on %s", failed, sv_port_name(port).text);
         result = sv_listener_listen(&port->listener, (int)port->effective.backlog, status);
         if (result) return result;
     }
