@@ -73,7 +73,9 @@ void sv_setting_describe(const struct sv_setting_row *row, char *text, size_t si
     case SV_SETTING_STRING:
     case SV_SETTING_PATH:
         append(text, size, "%s", words[row->type]);
-        if (row->max > 0)
+        if (row->max > 0 && row->min == row->max)
+            append(text, size, " of %.15g byte%s", row->max, row->max == 1 ? "" : "s");
+        else if (row->max > 0)
             append(text, size, " of %.15g..%.15g bytes", row->min, row->max);
         return;
     default:

@@ -189,26 +189,28 @@
 ---@field tcp_defer_accept? integer
 --- Queue length of TCP_FASTOPEN on the listener. `true` = 256, 0 = off. Default: 0.
 ---@field tcp_fastopen? integer
---- Data is handed over when what was read ends with `package_eof`; may be several packets. *Not yet: needs
---- framing.* Default: false.
+--- Data is handed over when what was read ends with `package_eof`; may be several packets. Default: false.
 ---@field open_eof_check? boolean
---- One packet per receive, each ending with `package_eof`. *Not yet: needs framing.* Default: false.
+--- One packet per receive, each ending with `package_eof`, which is part of it. Default: false.
 ---@field open_eof_split? boolean
---- End mark of a packet; may hold any byte. *Not yet: needs framing.* Default: '\r\n\r\n'.
+--- End mark of a packet; may hold any byte. Default: '\r\n\r\n'.
 ---@field package_eof? string
---- Packets begin with their length. *Not yet: needs framing.* Default: false.
+--- Packets begin with their length; one per receive, header and all. Of several framings that are on the first of
+--- eof, length, MQTT and redis decides, and a warning says so. Default: false.
 ---@field open_length_check? boolean
 --- Type of the length field, one letter of c C s S l L n N v V q Q J P: lower c s l q are signed; n N J are
---- big-endian, v V P little-endian, the others in host order. *Not yet: needs framing.* Default: `'N'`.
+--- big-endian, v V P little-endian, the others in host order. Default: `'N'`.
 ---@field package_length_type? string
---- Position of the length field. *Not yet: needs framing.* Default: 0.
+--- Position of the length field. Default: 0.
 ---@field package_length_offset? integer
---- Added to the length field's value to get the length of the whole packet. *Not yet: needs framing.* Default: 4.
+--- Added to the length field's value to get the length of the whole packet: the header's length, or 0 if the field
+--- counts it. Default: 4.
 ---@field package_body_offset? integer
 --- The same as `package_body_offset`.
 ---@field package_body_start? integer
---- Function `(data)` that returns the length of the packet, 0 for more data, or less for an error. *Not yet: needs
---- framing.* Default: none.
+--- Function `(data)` that returns the length of the packet, 0 for more data, or less for an error; `data` is what
+--- has come of it, at most 64 KiB. Needs `open_length_check`. Runs in the reactor, in a Lua state of its own: no
+--- upvalues, no globals of the program, no `require`. Default: none.
 ---@field package_length_func? function
 --- Largest inbound packet; a larger one closes the connection. Less than 64 KiB is adjusted to that. Default: 2
 --- MiB.
@@ -219,21 +221,20 @@
 ---@field open_http2_protocol? boolean
 --- WebSocket; implies `open_http_protocol`. *Not yet: needs WebSocket.* Default: false.
 ---@field open_websocket_protocol? boolean
---- One MQTT control packet per receive. *Not yet: needs framing.* Default: false.
+--- One MQTT control packet per receive. Default: false.
 ---@field open_mqtt_protocol? boolean
---- One RESP command per receive. *Not yet: needs framing.* Default: false.
+--- One RESP command per receive. Default: false.
 ---@field open_redis_protocol? boolean
---- Longest time from the first byte of a packet to its last; then the connection is closed. 0 = off. *Not yet:
---- needs framing.* Default: 0.
+--- Longest time from the first byte of a packet to its last; then the connection is closed. 0 = off. Default: 0.
 ---@field package_timeout? number
 --- PEM file of the certificate chain, leaf first. Default: none.
 ---@field ssl_cert_file? string
 --- PEM file of the private key. Default: none.
 ---@field ssl_key_file? string
---- Of an encrypted key. Default: none.
+--- Passphrase of `ssl_key_file`, if that is encrypted. Default: none.
 ---@field ssl_passphrase? string
---- More certificates by server name: each a table with `ssl_cert_file`, `ssl_key_file` and `ssl_passphrase`.
---- Default: none.
+--- More certificates by server name (SNI), which may begin with `*.`: each a table with `ssl_cert_file`,
+--- `ssl_key_file` and perhaps `ssl_passphrase`. Other names get `ssl_cert_file`. Default: none.
 ---@field ssl_sni_certs? table
 --- Versions that are offered. Default: 1.2, and 1.3 where the library has it.
 ---@field ssl_protocols? string[]|integer
@@ -249,25 +250,27 @@
 ---@field ssl_compress? boolean
 --- No effect. Default: true.
 ---@field ssl_disable_compression? boolean
---- The client must show a valid certificate. Default: false.
+--- A client without a certificate that is valid and signed by one of the CAs is refused. Needs
+--- `ssl_client_cert_file`, `ssl_cafile` or `ssl_capath`. Default: false.
 ---@field ssl_verify_peer? boolean
 --- With `ssl_verify_peer`, a self-signed certificate will do. Default: false.
 ---@field ssl_allow_self_signed? boolean
---- PEM file of CA certificates for client certificates. Default: none.
+--- PEM file of the CAs that sign client certificates. Clients are asked for one; without `ssl_verify_peer` nobody
+--- needs one and none is checked. Default: none.
 ---@field ssl_client_cert_file? string
---- PEM file of more CA certificates. Default: none.
+--- PEM file of more CAs, for `ssl_verify_peer`. Default: none.
 ---@field ssl_cafile? string
---- Directory of more CA certificates. Default: none.
+--- Directory of more CAs, for `ssl_verify_peer`. Default: none.
 ---@field ssl_capath? string
---- Most intermediate certificates. Default: the library's.
+--- Most intermediate certificates of a client. 0 = the library's limit. Default: the library's.
 ---@field ssl_verify_depth? integer
---- Sessions can be resumed with tickets. Default: true.
+--- Clients may resume their session with a ticket, in any worker; reloads do not end that. Default: true.
 ---@field ssl_session_tickets? boolean
 --- Life of a ticket. Default: 3600.
 ---@field ssl_session_timeout? number
---- ALPN names of raw stream ports. Default: none.
+--- Names of protocols, best first. A client that offers some and none of these is refused. Default: none.
 ---@field ssl_alpn? string[]
---- Sending moves into the kernel where it can. Default: false.
+--- No effect yet: encryption stays in the process. Default: false.
 ---@field ssl_ktls? boolean
 --- From accept to the end of the handshake. 0 = no limit. Default: 10.
 ---@field ssl_handshake_timeout? number
@@ -409,15 +412,18 @@
 ---@field session_table_size? integer
 --- Longest busy wait, in microseconds, of a process that expects records at once. Always 0 on one CPU. Default: 20.
 ---@field spin_limit? integer
---- Live connections of one client address (IPv6: of one /64). 0 = no limit. Default: 0.
+--- Live connections of one client address (IPv6: of one /64); one more is closed at once, before any event. 0 = no
+--- limit. Default: 0.
 ---@field max_connection_per_ip? integer
---- New connections per second and address. 0 = no limit. Default: 0.
+--- New connections per second and address; more are closed at once, before any event. 0 = no limit. Default: 0.
 ---@field connection_rate_per_ip? number
 --- Addresses and networks that those two limits do not bind. Default: none.
 ---@field connection_limit_exempt? string[]
---- Every connection begins with a PROXY header, which tells the client's address. Default: false.
+--- Every connection begins with a PROXY header (version 1 or 2), which tells the client's address; without one it
+--- is closed. Of TLS connections it comes before the handshake. Default: false.
 ---@field open_proxy_protocol? boolean
---- Peers that may send that header; others are closed. Default: none.
+--- Addresses and networks that may send that header; others are closed. Needed with it, but for unix sockets.
+--- Default: none.
 ---@field proxy_protocol_trusted? string[]
 --- Longest time until the header is there. Default: 3.
 ---@field proxy_protocol_timeout? number
