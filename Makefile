@@ -53,7 +53,7 @@ LAUNCHER   := $(BUILD)/srvlua
 STATIC_LIB := $(BUILD)/libsrvlua.a
 SHARED_LIB := $(BUILD)/libsrvlua.so
 LUA_MODULE := $(BUILD)/lua/srvlua/core.so
-EMBED      := $(BUILD)/embed/echo
+EMBED      := $(BUILD)/embed/echo $(BUILD)/embed/framed_tls
 # Each file but main.c is a target of the fuzzer; the parsers need nothing else of the library.
 FUZZ_SRC := $(filter-out spec/fuzz/main.c,$(wildcard spec/fuzz/*.c))
 FUZZ_BIN := $(FUZZ_SRC:spec/fuzz/%.c=$(BUILD)/fuzz/%)
@@ -114,7 +114,7 @@ $(BUILD)/bench/%: bench/%.c $(STATIC_LIB)
 	@mkdir -p $(@D)
 	$(call step,LD)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(STATIC_LIB) $(LIBS)
 
-$(EMBED): examples/embed/echo.c include/srvlua.h $(STATIC_LIB)
+$(EMBED): $(BUILD)/embed/%: examples/embed/%.c include/srvlua.h $(STATIC_LIB)
 	@mkdir -p $(@D)
 	$(call step,LD)$(CC) -Iinclude $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< $(STATIC_LIB) $(LIBS)
 
@@ -156,9 +156,11 @@ fuzz: ## fuzz the parsers of what clients send with clang's libFuzzer, each for 
 	@$(MAKE) --no-print-directory $(FUZZ_BIN)
 	@BUILD=$(BUILD) FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) spec/fuzz/run
 
-docs: $(SETTINGS_DOC) ## write docs/settings.md from the table of settings
+docs: $(SETTINGS_DOC) $(LAUNCHER) ## write docs/settings.md and lua/srvlua/meta/settings.lua from the table of settings
 	$(SETTINGS_DOC) > $(BUILD)/settings.md
 	cp $(BUILD)/settings.md docs/settings.md
+	$(LAUNCHER) docs/settings_meta.lua docs/settings.md > $(BUILD)/settings.lua
+	cp $(BUILD)/settings.lua lua/srvlua/meta/settings.lua
 
 install: all ## install under PREFIX (/usr/local), staged below DESTDIR
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(INCDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LUACDIR)/srvlua

@@ -1,3 +1,4 @@
+local peers = require 'support.peer'
 local support = require 'support'
 
 local ECHO = support.build .. '/embed/echo'
@@ -38,6 +39,45 @@ describe('a C host', function()
       for line in text:gmatch '[^\n]+' do
         assert.truthy(line:find '^DATE ', line)
       end
+    end)
+  end)
+
+  -- Two packets, byte for byte, an order to the path given, and what is no packet.
+  local CLIENT = [[
+import socket, ssl, sys
+context = ssl._create_unverified_context()
+context.load_cert_chain(*sys.argv[3:])
+client = context.wrap_socket(socket.create_connection(('127.0.0.1', int(sys.argv[1])), timeout=30))
+for byte in b'U\5\0helloE\1\0x':
+    client.sendall(bytes([byte]))
+answer = b''
+while len(answer) < 12:
+    answer += client.recv(100)
+print(answer)
+admin = socket.socket(socket.AF_UNIX)
+admin.settimeout(30)
+admin.connect(sys.argv[2])
+admin = admin.makefile('rw')
+for order in 'count', 'reload', 'what':
+    admin.write(order + '\n')
+    admin.flush()
+    print(admin.readline(), end='')
+client.sendall(b'X')
+print(client.recv(100))
+]]
+
+  support.in_both_modes(function(mode)
+    it('frames packets over TLS, ' .. mode, function()
+      local directory = support.directory()
+      peers.certificate(directory, 'own')
+      local cert, key = directory .. '/own.crt', directory .. '/own.key'
+      local app = support.launch { 'env', 'CERT=' .. cert, 'KEY=' .. key, 'CA=' .. cert, support.build .. '/embed/framed_tls', 0, mode }
+      local port, path = app:expect('print'):match '^packets over TLS on 127%.0%.0%.1:(%d+), orders on (%S+)$'
+      local client = support.run { 'python3', '-c', CLIENT, port, path, cert, key }
+      assert.equal([[b'U\x05\x00HELLOE\x01\x00x']] .. "\n1\ndone\nreload or count?\nb''\n", client.out, client.err)
+      app:logs 'no packet begins with byte 88'
+      app:logs '127.0.0.1 came by TLSv1.2, with a certificate'
+      assert.same({ 0, nil }, { app:stop() })
     end)
   end)
 

@@ -87,6 +87,82 @@ exercises['tls_echo.lua'] = function(mode)
   return app
 end
 
+-- A client of tls_chat.lua in two steps: what its connect callback and its line make of the room.
+local CHAT_CLIENT = [[
+import socket, ssl, sys
+def connect(*pair):
+    context = ssl._create_unverified_context()
+    if pair:
+        context.load_cert_chain(*pair)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context.wrap_socket(socket.create_connection(('127.0.0.1', int(sys.argv[1])), timeout=30))
+try:
+    connect()
+    print('a stranger is in')
+except ssl.SSLError as e:
+    print(e.reason)
+first = connect(*sys.argv[2:])
+room = first.makefile('rw', newline='\n')
+def say(text):
+    for c in text:
+        room.write(c)
+        room.flush()
+print(room.readline().split(' ', 2)[2], end='')
+say('hello\n')
+print(room.readline().split(' ', 1)[1], end='')
+say('/reload\n')
+print(room.readline(), end='')
+other = connect(*sys.argv[2:])
+print(room.readline().split(' ', 2)[2], end='')
+other.close()
+print(room.readline().split(' ', 2)[2], end='')
+]]
+
+exercises['tls_chat.lua'] = function(mode)
+  local directory = support.directory()
+  peers.certificate(directory, 'own') -- its own authority, and the clients' certificate, too
+  local cert, key = directory .. '/own.crt', directory .. '/own.key'
+  local app = support.launch { 'env', 'CERT=' .. cert, 'KEY=' .. key, 'CA=' .. cert, support.launcher,
+    EXAMPLES .. 'tls_chat.lua', 0, mode }
+  local port = app:expect('print'):match '^TLS chat on 127%.0%.0%.1:(%d+)$'
+  local client = support.run { 'python3', '-c', CHAT_CLIENT, port, cert, key }
+  assert.equal('SSLV3_ALERT_HANDSHAKE_FAILURE\ncame\nhello\n* reloaded\ncame\nleft\n', client.out, client.err)
+  assert.truthy(app:expect('print'):find '^%d+ came with %d+ bytes of certificate$')
+  return app
+end
+
+exercises['gateway.lua'] = function(mode)
+  local app, port, calls, admin = start('gateway.lua', mode, 0, '^redis on 127%.0%.0%.1:(%d+), calls on (%d+), admin on (%S+)$')
+  local function enter(where)
+    local client = support.stream(tonumber(where))
+    client:send 'PROXY TCP4 192.0.2.7 127.0.0.1 4242 9501\r\n'
+    return client
+  end
+  local function ask(client, request, answer)
+    client:send(request)
+    assert.equal(answer, client:receive(#answer))
+  end
+  local client = enter(port)
+  ask(client, 'ADD apple\r\n', ':1\r\n')
+  ask(client, 'ADD apple\r\n', ':2\r\n')
+  ask(client, 'COUNT\r\n', ':1\r\n')
+  ask(client, 'ADD\r\n', '-ERR a word has 1 to 63 bytes\r\n')
+  ask(client, 'WHO\r\n', '$27\r\n192.0.2.7:4242 by 127.0.0.1\r\n')
+  client = enter(calls)
+  client:send '\0\0\0\29{"call":"add","wo'
+  client:send 'rd":"apple"}'
+  local reply = client:receive(4)
+  reply = client:receive(reply:byte(4))
+  assert.truthy(reply:find('"ok":true', 1, true) and reply:find('"answer":3', 1, true), reply)
+  client:send '\0\0\0\4none'
+  assert.equal('end', client:ending())
+  client = support.stream(admin)
+  client:send 'stats\nwhat\n'
+  assert.truthy(client:line():find '"connection_num":')
+  assert.equal('stats or reload?', client:line())
+  return app
+end
+
 exercises['command.lua'] = function(mode)
   local app, master = start('command.lua', mode, 0, '^master: pid (%d+), type master$')
   local worker = app:expect('print'):match '^worker: pid (%d+), type worker$'
