@@ -156,11 +156,13 @@ fuzz: ## fuzz the parsers of what clients send with clang's libFuzzer, each for 
 	@$(MAKE) --no-print-directory $(FUZZ_BIN)
 	@BUILD=$(BUILD) FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) spec/fuzz/run
 
-docs: $(SETTINGS_DOC) $(LAUNCHER) ## write docs/settings.md and lua/srvlua/meta/settings.lua from the table of settings
+docs: $(SETTINGS_DOC) $(LAUNCHER) ## write docs/settings.md, docs/errors.md and lua/srvlua/meta/settings.lua from the tables in the source
 	$(SETTINGS_DOC) > $(BUILD)/settings.md
 	cp $(BUILD)/settings.md docs/settings.md
 	$(LAUNCHER) docs/settings_meta.lua docs/settings.md > $(BUILD)/settings.lua
 	cp $(BUILD)/settings.lua lua/srvlua/meta/settings.lua
+	$(LAUNCHER) docs/errors_doc.lua > $(BUILD)/errors.md
+	cp $(BUILD)/errors.md docs/errors.md
 
 install: all ## install under PREFIX (/usr/local), staged below DESTDIR
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(INCDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LUACDIR)/srvlua

@@ -63,7 +63,8 @@ server:setHandler('WHO', function(fd)
 end)
 
 local function packed(number) -- as `N` reads it
-  return string.char(math.floor(number / 2 ^ 24), math.floor(number / 2 ^ 16) % 256, math.floor(number / 2 ^ 8) % 256, number % 256)
+  local bytes = bit.tohex(number):gsub('..', function(hex) return string.char(tonumber(hex, 16)) end)
+  return bytes
 end
 
 calls:on('receive', function(_, fd, _, packet)

@@ -1,9 +1,10 @@
--- tls_chat.lua [port [BASE|PROCESS]]: a chat room over TLS that only clients with a certificate of its authority may enter.
--- Each line goes to everybody; /reload reads the server's certificate and key again, as kill -HUP does.
+-- tls_chat.lua [port [BASE|PROCESS]]: a chat room over TLS for clients with a certificate of its authority. Each line
+-- goes to everybody; /reload reads the server's certificate and key again, as kill -HUP does.
 -- CERT, KEY and CA in the environment name the PEM files; without: cert.pem, key.pem, ca.pem. To make some:
---   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=ca -keyout ca.key -out ca.pem
+--   curve='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
+--   openssl req -x509 $curve -subj /CN=ca -keyout ca.key -out ca.pem
 --   for name in cert:key alice:alice.key; do    # a pair for the server, and one for a client
---     openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout ${name#*:}.pem -out csr
+--     openssl req $curve -subj /CN=localhost -keyout ${name#*:}.pem -out csr
 --     openssl x509 -req -in csr -CA ca.pem -CAkey ca.key -CAcreateserial -out ${name%:*}.pem
 --   done
 -- Try: openssl s_client -connect 127.0.0.1:9501 -quiet -CAfile ca.pem -cert alice.pem -key alice.key.pem

@@ -171,26 +171,26 @@ SRVLUA_API const char *srvlua_strerror(int code);
 
 /* What they tell, and in which process: docs/events.md. */
 enum srvlua_event {
-    SRVLUA_ON_START,           /* the server runs. Master (BASE: the manager, or the only process) */
-    SRVLUA_ON_SHUTDOWN,        /* it has ended */
-    SRVLUA_ON_BEFORE_SHUTDOWN, /* it is about to */
+    SRVLUA_ON_START,
+    SRVLUA_ON_SHUTDOWN,
+    SRVLUA_ON_BEFORE_SHUTDOWN,
     SRVLUA_ON_MANAGER_START,
     SRVLUA_ON_MANAGER_STOP,
-    SRVLUA_ON_WORKER_START, /* in an event or task worker, before all else there */
-    SRVLUA_ON_WORKER_STOP,  /* it ends */
-    SRVLUA_ON_WORKER_EXIT,  /* it was told to leave and has timers or the like left; again and again until they are gone */
-    SRVLUA_ON_WORKER_ERROR, /* in the manager: a process died */
+    SRVLUA_ON_WORKER_START,
+    SRVLUA_ON_WORKER_STOP,
+    SRVLUA_ON_WORKER_EXIT,
+    SRVLUA_ON_WORKER_ERROR,
     SRVLUA_ON_BEFORE_RELOAD,
     SRVLUA_ON_AFTER_RELOAD,
-    SRVLUA_ON_TASK,         /* in a task worker: a task to be done */
-    SRVLUA_ON_FINISH,       /* in the event worker that gave a task: its result */
-    SRVLUA_ON_PIPE_MESSAGE, /* a message of srvlua_send_message() */
-    SRVLUA_ON_CONNECT,      /* from here on the events belong to a port, and to an event worker */
-    SRVLUA_ON_RECEIVE,      /* bytes of a stream; one packet if the port has a framing */
-    SRVLUA_ON_PACKET,       /* a datagram */
-    SRVLUA_ON_CLOSE,        /* once for each connect, whoever ended the connection */
-    SRVLUA_ON_BUFFER_FULL,  /* what waits for the client has reached buffer_high_watermark */
-    SRVLUA_ON_BUFFER_EMPTY, /* and has fallen to buffer_low_watermark */
+    SRVLUA_ON_TASK,
+    SRVLUA_ON_FINISH,
+    SRVLUA_ON_PIPE_MESSAGE,
+    SRVLUA_ON_CONNECT, /* from here on the events belong to a port */
+    SRVLUA_ON_RECEIVE,
+    SRVLUA_ON_PACKET,
+    SRVLUA_ON_CLOSE,
+    SRVLUA_ON_BUFFER_FULL,
+    SRVLUA_ON_BUFFER_EMPTY,
     SRVLUA_ON_REQUEST, /* this and the following wait for HTTP and WebSocket */
     SRVLUA_ON_HANDSHAKE,
     SRVLUA_ON_BEFORE_HANDSHAKE_RESPONSE,

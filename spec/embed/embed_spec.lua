@@ -71,7 +71,8 @@ print(client.recv(100))
       local directory = support.directory()
       peers.certificate(directory, 'own')
       local cert, key = directory .. '/own.crt', directory .. '/own.key'
-      local app = support.launch { 'env', 'CERT=' .. cert, 'KEY=' .. key, 'CA=' .. cert, support.build .. '/embed/framed_tls', 0, mode }
+      local app = support.launch { 'env', 'CERT=' .. cert, 'KEY=' .. key, 'CA=' .. cert,
+        support.build .. '/embed/framed_tls', 0, mode }
       local port, path = app:expect('print'):match '^packets over TLS on 127%.0%.0%.1:(%d+), orders on (%S+)$'
       local client = support.run { 'python3', '-c', CLIENT, port, path, cert, key }
       assert.equal([[b'U\x05\x00HELLOE\x01\x00x']] .. "\n1\ndone\nreload or count?\nb''\n", client.out, client.err)

@@ -132,7 +132,8 @@ exercises['tls_chat.lua'] = function(mode)
 end
 
 exercises['gateway.lua'] = function(mode)
-  local app, port, calls, admin = start('gateway.lua', mode, 0, '^redis on 127%.0%.0%.1:(%d+), calls on (%d+), admin on (%S+)$')
+  local app, port, calls, admin = start('gateway.lua', mode, 0,
+    '^redis on 127%.0%.0%.1:(%d+), calls on (%d+), admin on (%S+)$')
   local function enter(where)
     local client = support.stream(tonumber(where))
     client:send 'PROXY TCP4 192.0.2.7 127.0.0.1 4242 9501\r\n'

@@ -136,7 +136,8 @@ describe('settings of framing', function()
         server:on('packet', function() end)
         run(server)
       ]], { args = { directory .. '/socket' } })
-      assert.truthy(app:logs(("'open_length_check' has no effect on port 127.0.0.1:%d/udp"):format(app.where[3])):find 'NOTICE')
+      local udp = ('port 127.0.0.1:%d/udp'):format(app.where[3])
+      assert.truthy(app:logs("'open_length_check' has no effect on " .. udp):find 'NOTICE')
       assert.truthy(app:logs("'tcp_keepidle' has no effect on port " .. directory .. '/socket'):find 'NOTICE')
       assert.equal(2, app:log_count 'has no effect')
     end)
@@ -144,16 +145,16 @@ describe('settings of framing', function()
 
   it('whose switch is off get a notice each', function()
     local app = support.boot('BASE', [[
-      local server = new_server { package_length_func = function() return 3 end, package_eof = '\n', package_length_type = 'n',
-        proxy_protocol_trusted = { '10.0.0.0/8' } }
+      local server = new_server { package_length_func = function() return 3 end, package_eof = '\n',
+        package_length_type = 'n', proxy_protocol_trusted = { '10.0.0.0/8' } }
       server:addListener('127.0.0.1', 0, srvlua.SOCK_TCP)
       server:addListener('127.0.0.1', 0, srvlua.SOCK_TCP):set { open_eof_split = true, package_eof = '\n' }
       server:on('receive', function(self, fd, reactor, data) self:send(fd, data) end)
       run(server)
     ]])
     for name, switch in pairs {
-      package_length_func = 'open_length_check', package_eof = 'open_eof_split', package_length_type = 'open_length_check',
-      proxy_protocol_trusted = 'open_proxy_protocol',
+      package_length_func = 'open_length_check', package_eof = 'open_eof_split',
+      package_length_type = 'open_length_check', proxy_protocol_trusted = 'open_proxy_protocol',
     } do
       local line = ("'%s' has no effect on port 127.0.0.1:%d: %s is off"):format(name, app.where[1], switch)
       assert.truthy(app:logs(line):find 'NOTICE')

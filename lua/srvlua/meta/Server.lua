@@ -158,21 +158,21 @@ function Server:bind(fd, uid) end
 function Server:heartbeat(close_them) end
 
 ---@class srvlua.ClientInfo
----@field server_port integer
----@field server_fd integer
----@field socket_fd integer
----@field socket_type integer
----@field remote_port integer
----@field remote_ip string
+---@field server_port integer port number of the listener, 0 for unix sockets
+---@field server_fd integer descriptor of the listener
+---@field socket_fd integer descriptor of the client, in the process that owns it
+---@field socket_type integer `srvlua.SOCK_*` of the port, without `srvlua.SSL`
+---@field remote_port integer 0 for unix sockets
+---@field remote_ip string of the client, also behind a proxy that sends PROXY headers
 ---@field reactor_id integer BASE: id of the worker that owns it
----@field connect_time integer
----@field last_time integer
----@field last_recv_time number
+---@field connect_time integer seconds since the epoch, as all times here
+---@field last_time integer last_recv_time without its fraction
+---@field last_recv_time number when bytes came last; before any: the time of connecting
 ---@field last_send_time number 0 = never
----@field last_dispatch_time number 0 = no data yet
----@field close_errno integer
----@field recv_queued_bytes integer
----@field send_queued_bytes integer
+---@field last_dispatch_time number when the data came that a worker began last; 0 = none yet
+---@field close_errno integer why the connection broke; 0: it did not
+---@field recv_queued_bytes integer read and not yet given to a callback
+---@field send_queued_bytes integer accepted by `send` and not yet sent
 ---@field uid integer? if it was bound
 ---@field worker_id integer? with dispatch_mode 'co_conn'
 ---@field proxy_ip string? of who sent the PROXY header, if there was one
@@ -182,7 +182,7 @@ function Server:heartbeat(close_them) end
 ---@field ssl_cipher string? IANA name
 ---@field ssl_server_name string? that the client asked for (SNI)
 ---@field ssl_alpn string? the protocol that was agreed on
----@field ssl_client_cert string? the client's certificate, PEM
+---@field ssl_client_cert string? the client's certificate, PEM; checked with `ssl_verify_peer` only. An X.509 library reads names from it
 ---@field ssl_resumed boolean? by a ticket
 ---@field ssl_ktls boolean? the kernel encrypts what is sent
 
@@ -279,8 +279,43 @@ function Server:sendMessage(message, worker_id) end
 ---@return function?
 function Server:getCallback(event) end
 
---- Counters of the server and of this process by name. Any process of a running server.
----@return table<string, integer>|false stats, string? message, integer? code
+--- Counters, since the start of the server unless said otherwise.
+---@class srvlua.Stats
+---@field start_time integer seconds since the epoch
+---@field connection_num integer connections now
+---@field accept_count integer connections that were accepted
+---@field close_count integer of these, how many are gone
+---@field abort_count integer turned away: max_connection, limits per address, PROXY header, handshake
+---@field worker_num integer
+---@field task_worker_num integer
+---@field user_worker_num integer
+---@field idle_worker_num integer event workers that run no callback just now
+---@field dispatch_count integer packets given to workers
+---@field request_count integer packets whose callback has returned or suspended
+---@field response_count integer sends that were accepted
+---@field total_recv_bytes integer of streams, without TLS's own
+---@field total_send_bytes integer that `send` and `sendfile` accepted
+---@field pipe_packet_msg_id integer number of the next long record between processes
+---@field session_round integer last session id
+---@field min_fd integer lowest descriptor of a listener or connection; BASE: of this process
+---@field max_fd integer
+---@field worker_request_count integer? of this worker, since its start; a task worker's tasks
+---@field worker_response_count integer?
+---@field worker_dispatch_count integer? 0 in BASE
+---@field worker_concurrency integer? waits for HTTP, as `concurrency`
+---@field concurrency integer
+---@field task_idle_worker_num integer? this and the following with task workers only
+---@field tasking_num integer? task workers that run a task
+---@field task_queue_num integer? tasks that wait
+---@field task_queue_bytes integer?
+---@field coroutine_num integer of this process, now
+---@field coroutine_peek_num integer the most of this process
+---@field error_count integer uncaught errors in callbacks, all processes
+---@field reload_failed integer reloads in which a new process failed
+---@field lost_count integer requests and tasks that died with their process
+
+--- Counters of the server and of this process. Any process of a running server.
+---@return srvlua.Stats|false stats, string? message, integer? code  509
 function Server:stats() end
 
 --- Id of this worker.
