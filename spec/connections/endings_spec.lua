@@ -1,6 +1,7 @@
 -- The ends of connections: what a client sent before its end is delivered, and what was accepted for it goes out
 -- (events.md 7, protocols.md 0.3, methods.md 6).
 local support = require 'support'
+local framed = require 'support.framed'
 
 local KINDS = {
   raw = { '', function(i) return ('%07d '):format(i):rep(125) end },
@@ -53,5 +54,28 @@ support.in_both_modes(function(mode)
         end)
       end
     end
+
+    it('comes after the answers to all whole packets of a client that ends its side, in each framing', function()
+      local big = ('x'):rep(300000)
+      local kinds = {
+        { 'split', "{ open_eof_split = true, package_eof = '\\n' }", { 'a\n', big .. '\n', 'b\n' }, 'c' },
+        { 'check', "{ open_eof_check = true, package_eof = '\\n' }", { 'a\n' .. big .. '\n' }, nil },
+        { 'length', '{ open_length_check = true }', { '\0\0\0\1a', '\0\4\147\224' .. big, '\0\0\0\0' }, '\0\0\0\2a' },
+        { 'func', '{ open_length_check = true, package_length_func = function() return 3 end}', { 'abc', 'def' }, 'g' },
+        { 'mqtt', '{ open_mqtt_protocol = true }', { '\192\0', '\48\224\167\18' .. big, '\192\0' }, '\48\3x' },
+        { 'redis', '{ open_redis_protocol = true }', {
+          '*1\r\n$4\r\nPING\r\n', '*1\r\n$300000\r\n' .. big .. '\r\n', 'ping\r\n' }, '*1\r\n$4' },
+      }
+      local app = framed.boot(mode, kinds, "{ worker_num = 2, socket_buffer_size = '64m' }")
+      for _, kind in ipairs(kinds) do
+        local client = app:connect(app.number[kind[1]])
+        client:send(table.concat(kind[3]) .. (kind[4] or ''))
+        client:half_close()
+        assert.same(kind[3], framed.packets(client, #kind[3]), kind[1])
+        assert.equal('end', client:ending())
+        assert.is_true(select(2, app:expect 'close') >= 0)
+      end
+      assert.equal(0, app:log_count 'WARNING')
+    end)
   end)
 end)

@@ -5,6 +5,7 @@ Steps:
   shake          the handshake: `VERSION ALPN new|resumed COMMON_NAME`, or `failed REASON`, which ends the program
   ask:TEXT       sends TEXT and a line feed, and prints the line that comes
   send:TEXT      sends TEXT and a line feed
+  lines:COUNT    COUNT lines of 1000 bytes, and waits until the other side's kernel has them
   tiny:COUNT     COUNT records with one byte each, in one packet: a, b, … and a line feed at last
   bad:TEXT       TEXT and a line feed as a record, and behind it in the same packet one with a false MAC
   hex:BYTES      sends bytes past TLS
@@ -17,7 +18,7 @@ Steps:
   raw_rest       reads to the end past TLS: `ended` or `reset`
   hello          sends the ClientHello only
 """
-import hashlib, os, re, socket, ssl, sys, time
+import fcntl, hashlib, os, re, socket, ssl, sys, termios, time
 
 port, rest = int(sys.argv[1]), sys.argv[2:]
 options = {}
@@ -128,6 +129,12 @@ for step in rest:
         say(conn.line())
     elif what == 'send':
         conn.send(text)
+    elif what == 'lines':
+        for i in range(int(text)):
+            conn.tls.write(b'x' * 999 + b'\n')
+        conn.push()
+        while fcntl.ioctl(conn.sock, termios.TIOCOUTQ, bytes(4)) != bytes(4):
+            time.sleep(0.005)
     elif what == 'tiny':
         for i in range(int(text) - 1):
             conn.tls.write(bytes([97 + i % 26]))

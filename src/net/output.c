@@ -189,6 +189,7 @@ static ssize_t encrypt_file(struct sv_output_part *part, struct sv_tls *tls) {
     if (got <= 0) return -1;
     struct iovec vector = {.iov_base = piece, .iov_len = (size_t)got};
     ssize_t sent = sv_tls_send(tls, &vector, 1);
+    sv_tls_uncount(tls);
     if (sent < 0) errno = (int)-sent;
     return sent < 0 ? -1 : sent;
 }

@@ -145,6 +145,7 @@ int sv_tls_flush(struct sv_tls *tls) {
         if (tls->output.begin == tls->output.end || tls->is_datagram)
             sv_tls_drop_kept(&tls->output);
     }
+    tls->plain = 0;
     return 0;
 }
 
@@ -169,8 +170,8 @@ static int push_output(struct sv_tls *tls) {
 static int gather_bytes(void *context, const unsigned char *data, size_t length) {
     struct sv_tls *tls = context;
     struct sv_tls_scratch *scratch = tls->port->scratch;
-    if (tls->is_receiving && ++tls->unasked > UNASKED_MAX) /* each refused renegotiation is an alert; unread ones would pile up */
-        return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
+    if (tls->is_receiving)
+        tls->unasked++;
     while (length > sizeof scratch->output - scratch->output_length) {
         int result = push_output(tls);
         if (result < 0 && result != -EAGAIN) {
@@ -293,6 +294,25 @@ static int fail(struct sv_tls *tls, int result) {
     return tls->failure;
 }
 
+/* What an alert says to a peer whose record was bad. */
+static unsigned char farewell_to(int result) {
+    switch (result) {
+    case MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE: return 0; /* who ended it knows */
+    case MBEDTLS_ERR_SSL_INVALID_MAC: return MBEDTLS_SSL_ALERT_MSG_BAD_RECORD_MAC;
+    default: return MBEDTLS_SSL_ALERT_MSG_UNEXPECTED_MESSAGE;
+    }
+}
+
+/* A bad record came. Nothing more is read, but what came before it may still be answered: the alert is for sv_tls_shut(). */
+static int damage(struct sv_tls *tls, int result) {
+    fail(tls, result);
+    if (tls->failure == -EPROTO && !tls->is_datagram) {
+        tls->state = SV_TLS_ENDED;
+        tls->farewell = farewell_to(result);
+    }
+    return tls->failure;
+}
+
 const char *sv_tls_error(const struct sv_tls *tls) { return tls->message[0] ? tls->message : "no error"; }
 
 /* -------------------------------------------------------------------------------------------------------- handshake */
@@ -383,11 +403,26 @@ bool sv_tls_has_input(const struct sv_tls *tls) {
 
 bool sv_tls_was_closed_cleanly(const struct sv_tls *tls) { return tls->was_clean; }
 
+/* mbedTLS tells the peer of a bad record at once. Its alert never leaves the shared space, and its number, with which nothing has been
+ * sent, is used again. */
+static int read_record(struct sv_tls *tls, unsigned char *data, size_t size) {
+    struct sv_tls_scratch *scratch = tls->port->scratch;
+    unsigned char number[sizeof tls->ssl.MBEDTLS_PRIVATE(cur_out_ctr)];
+    size_t length = scratch->output_length;
+    memcpy(number, tls->ssl.MBEDTLS_PRIVATE(cur_out_ctr), sizeof number);
+    int result = mbedtls_ssl_read(&tls->ssl, data, size);
+    if (result >= 0 || result == MBEDTLS_ERR_SSL_WANT_READ || result == MBEDTLS_ERR_SSL_WANT_WRITE || tls->is_datagram)
+        return result;
+    scratch->output_length = length;
+    memcpy(tls->ssl.MBEDTLS_PRIVATE(cur_out_ctr), number, sizeof number);
+    return result;
+}
+
 /* One record's worth. Bytes, 0: the end, -EAGAIN, -errno. */
 static ssize_t receive_record(struct sv_tls *tls, unsigned char *data, size_t size) {
     for (unsigned turns = 0; turns < EMPTY_RECORDS_MAX; turns++) {
-        tls->has_blocked = tls->has_alerted = false;
-        int result = mbedtls_ssl_read(&tls->ssl, data, size);
+        tls->has_blocked = false;
+        int result = read_record(tls, data, size);
         if (result > 0)
             return result;
         if (tls->has_seen_fin && (result == 0 || result == MBEDTLS_ERR_SSL_CONN_EOF)) {
@@ -405,15 +440,15 @@ static ssize_t receive_record(struct sv_tls *tls, unsigned char *data, size_t si
         }
         if (result == MBEDTLS_ERR_SSL_BAD_INPUT_DATA)
             result = MBEDTLS_ERR_SSL_INVALID_RECORD; /* its word for a length beyond its buffer */
-        if (tls->socket_error || (result != 0 && result != MBEDTLS_ERR_SSL_WANT_READ && result != MBEDTLS_ERR_SSL_WANT_WRITE)) {
-            alert(tls, result);
-            return fail(tls, result);
-        }
+        if (tls->socket_error || (result != 0 && result != MBEDTLS_ERR_SSL_WANT_READ && result != MBEDTLS_ERR_SSL_WANT_WRITE))
+            return damage(tls, result);
+        if (tls->unasked > UNASKED_MAX) /* each refused renegotiation is an alert; unread ones would pile up */
+            return damage(tls, MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE);
         if (tls->has_blocked)
             return -EAGAIN;
         /* else it was an empty record or a warning, and more may have been read ahead */
     }
-    return tls->is_datagram ? -EAGAIN : fail(tls, MBEDTLS_ERR_SSL_INVALID_RECORD);
+    return tls->is_datagram ? -EAGAIN : damage(tls, MBEDTLS_ERR_SSL_INVALID_RECORD);
 }
 
 /* What there is besides bytes: the end or a failure. */
@@ -428,7 +463,7 @@ ssize_t sv_tls_receive(struct sv_tls *tls, void *data, size_t size) {
     if (tls->state == SV_TLS_BROKEN)
         return tell_end(tls, tls->failure);
     if (tls->state == SV_TLS_ENDED)
-        return tell_end(tls, 0);
+        return tell_end(tls, tls->failure);
     if (tls->state != SV_TLS_OPEN || size == 0)
         return -EAGAIN;
     tls->reads_left = tls->is_datagram ? READS_OF_DATAGRAMS : READS_OF_RECEIVE;
@@ -490,19 +525,10 @@ static size_t record_limit(const struct sv_tls *tls) {
     return limit > 0 && limit < (int)SV_TLS_RECORD ? (size_t)limit : SV_TLS_RECORD;
 }
 
-static size_t total_of(const struct iovec *vectors, int count) {
-    size_t total = 0;
-    for (int i = 0; i < count; i++)
-        total += vectors[i].iov_len;
-    return total;
-}
-
 ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count) {
     struct sv_tls_scratch *scratch = tls->port->scratch;
     struct cursor cursor = {.vector = vectors, .count = count};
     size_t taken = 0;
-    if (tls->state == SV_TLS_BROKEN && tls->failure == -EPROTO && !tls->has_told_end)
-        return (ssize_t)total_of(vectors, count); /* the alert was the last word: answers to what came before it are dropped */
     if (tls->state == SV_TLS_BROKEN)
         return tls->failure;
     if (tls->state < SV_TLS_OPEN || tls->is_shut)
@@ -528,6 +554,7 @@ ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count) 
     result = push_output(tls);
     if (result < 0 && result != -EAGAIN)
         return result;
+    tls->plain = taken;
     /* What a slow client did not take is in memory: put less together next time. */
     if (tls->output.data)
         tls->burst = 1;
@@ -538,10 +565,26 @@ ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count) 
 
 size_t sv_tls_pending(const struct sv_tls *tls) { return tls->output.end - tls->output.begin; }
 
+/* A send finds nothing kept, so all that waits is of the last one. Its records are a little longer than what they carry. */
+size_t sv_tls_pending_plain(const struct sv_tls *tls) {
+    size_t pending = sv_tls_pending(tls);
+    return pending < tls->plain ? pending : tls->plain;
+}
+
+void sv_tls_uncount(struct sv_tls *tls) { tls->plain = 0; }
+
+void sv_tls_discard(struct sv_tls *tls) {
+    tls->is_shut = tls->is_shut || sv_tls_pending(tls) > 0;
+    sv_tls_drop_kept(&tls->output);
+}
+
 int sv_tls_shut(struct sv_tls *tls) {
     if ((tls->state == SV_TLS_OPEN || tls->state == SV_TLS_ENDED) && !tls->is_shut) {
         tls->is_shut = true;
-        mbedtls_ssl_close_notify(&tls->ssl); /* cannot fail: it is only gathered */
+        if (tls->farewell) /* neither can fail: they are only gathered */
+            mbedtls_ssl_send_alert_message(&tls->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, tls->farewell);
+        else if (!tls->failure)
+            mbedtls_ssl_close_notify(&tls->ssl);
     }
     return push_output(tls);
 }

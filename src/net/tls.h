@@ -105,22 +105,25 @@ enum sv_tls_step { SV_TLS_DONE, SV_TLS_WANTS_INPUT, SV_TLS_WANTS_OUTPUT, SV_TLS_
 /* Goes on with the handshake as far as it can; after FAILED sv_tls_error() says why, and an alert was sent if that was possible. */
 enum sv_tls_step sv_tls_handshake(struct sv_tls *tls);
 
-/* Like recv(): bytes; 0 at the end of the stream; -EAGAIN; -EPROTO after a bad record (sv_tls_error(); an alert was sent if possible);
- * -errno of the socket. A datagram session gives the bytes of one record at most. */
+/* Like recv(): bytes; 0 at the end of the stream; -EAGAIN; -EPROTO after a bad record (sv_tls_error()), which may be answered until
+ * sv_tls_shut() sends the alert; -errno of the socket. A datagram session gives the bytes of one record at most. */
 ssize_t sv_tls_receive(struct sv_tls *tls, void *data, size_t size);
 /* Something was read ahead, or the end or a failure is still to be told: receive without waiting for the socket. */
 bool sv_tls_has_input(const struct sv_tls *tls);
 /* The stream ended with close_notify (and not just with FIN). */
 bool sv_tls_was_closed_cleanly(const struct sv_tls *tls);
 
-/* Like sendmsg(): takes plain bytes and returns how many it took, which then are out of the caller's hands; -EAGAIN none; -errno.
- * After a bad record nothing may follow the alert: until receive has told of it all is taken and dropped, then it is -EPROTO. */
+/* Like sendmsg(): takes plain bytes and returns how many it took, which then are out of the caller's hands; -EAGAIN none; -errno. */
 ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count);
-/* Encrypted bytes that wait for the socket. */
+/* Encrypted bytes that wait for the socket; how many plain ones of the last send they are, unless that was said not to count. */
 size_t sv_tls_pending(const struct sv_tls *tls);
+size_t sv_tls_pending_plain(const struct sv_tls *tls);
+void sv_tls_uncount(struct sv_tls *tls);
+/* They are dropped; then nothing can be sent any more. */
+void sv_tls_discard(struct sv_tls *tls);
 /* Writes them. 0 nothing is left, -EAGAIN, -errno. */
 int sv_tls_flush(struct sv_tls *tls);
-/* Queues the close_notify alert, once. Results as of flush. */
+/* Queues the close_notify alert, or the one over a bad record, once. Results as of flush. */
 int sv_tls_shut(struct sv_tls *tls);
 /* Sends go straight to the socket now, which encrypts: write and sendfile as on plain ones. */
 bool sv_tls_is_in_kernel(const struct sv_tls *tls);

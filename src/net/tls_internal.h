@@ -120,7 +120,7 @@ struct sv_tls_kept { /* malloc'ed; NULL: nothing */
     size_t begin, end;
 };
 
-/*  FRESH ── first byte ──► SHAKING ── handshake done ──► OPEN ── end of stream ──► ENDED
+/*  FRESH ── first byte ──► SHAKING ── handshake done ──► OPEN ── end of stream, bad record ──► ENDED: sends still go out
  *    └──────────────────────┴── error ──► BROKEN ◄── error ──┘                               */
 enum sv_tls_state { SV_TLS_FRESH, SV_TLS_SHAKING, SV_TLS_OPEN, SV_TLS_ENDED, SV_TLS_BROKEN };
 
@@ -129,15 +129,17 @@ struct sv_tls {
     struct sv_tls_port *port;
     struct sv_tls_generation *generation; /* from SHAKING on */
     int fd;
-    int failure;      /* -errno: what every call says in BROKEN */
+    int failure;      /* -errno: what every call says in BROKEN, and receive in ENDED */
     int socket_error; /* errno that a callback met */
     uint8_t state;    /* enum sv_tls_state */
     uint8_t reads_left;     /* system calls that the running operation may still make to read */
     uint8_t burst;          /* records that the next send puts together at most */
     uint8_t unasked;        /* alerts that the peer made us send (renegotiation) */
+    uint8_t farewell;       /* description of the fatal alert that the stream ends with; 0: none */
     bool is_datagram, has_blocked, has_seen_fin, was_clean, is_shut, is_receiving, has_sent_certificate, has_told_end;
     bool has_alerted; /* in the running operation */
     struct sv_tls_kept input, output;
+    size_t plain; /* bytes that the last send took, while some of them wait in `output` */
     char *server_name;
     int64_t timer_middle_ns, timer_end_ns; /* DTLS: monotonic; 0: not running */
     uint64_t hello;                        /* DTLS: of the random bytes of the ClientHello that it began with */

@@ -165,7 +165,6 @@ static int64_t note_received(struct sv_connection *connection, size_t length) {
 static void end_reading(struct sv_connection *connection, ssize_t result) {
     if ((result == -EAGAIN || result == -EWOULDBLOCK) && !connection->is_deaf) return;
     if (result == -EPROTO && connection->tls) {
-        connection->has_said_goodbye = 1;
         sv_input_violate(connection, SRVLUA_ERROR_PACKAGE_MALFORMED_DATA, sv_tls_error(connection->tls));
         return;
     }

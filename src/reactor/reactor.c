@@ -89,13 +89,18 @@ void sv_reactor_kill(struct sv_connection *connection) {
     sv_list_append(&reactor->dead, &connection->all);
 }
 
+/* Bytes that were accepted for the peer and are not with the kernel. */
+static int64_t queued_bytes(const struct sv_connection *connection) {
+    return connection->output.bytes + (connection->tls ? (int64_t)sv_tls_pending_plain(connection->tls) : 0);
+}
+
 static void count_output(struct sv_connection *connection) {
     struct sv_session *session = connection->session;
     int64_t encrypted = connection->tls ? (int64_t)sv_tls_pending(connection->tls) : 0;
     int64_t change = connection->output.allocated + encrypted - connection->counted_output;
     if (change) sv_count(connection->reactor->counters, SV_COUNT_OUTPUT, change);
     connection->counted_output += change;
-    atomic_store_explicit(&session->output_bytes, (uint64_t)(connection->output.bytes + encrypted), memory_order_release);
+    atomic_store_explicit(&session->output_bytes, (uint64_t)queued_bytes(connection), memory_order_release);
 }
 
 /* A socket that is closed with unread input resets the connection and may take our last bytes from the peer. */
@@ -232,13 +237,16 @@ void sv_reactor_resume_datagrams(struct sv_reactor *reactor) {
 
 /* ------------------------------------------------------------------------------------------------------ closing */
 
-static void discard_output(struct sv_connection *connection) {
-    sv_output_clear(&connection->output, &connection->reactor->pool);
-    count_output(connection);
-}
-
 static bool is_drained(const struct sv_connection *connection) {
     return sv_output_is_empty(&connection->output) && !(connection->tls && sv_tls_pending(connection->tls));
+}
+
+/* A TLS stream that ends with a part of it missing is not to say that this was its end. */
+static void discard_output(struct sv_connection *connection) {
+    if (!is_drained(connection)) connection->has_said_goodbye = 1;
+    sv_output_clear(&connection->output, &connection->reactor->pool);
+    if (connection->tls) sv_tls_discard(connection->tls);
+    count_output(connection);
 }
 
 /* All is with the kernel: a TLS stream says that this was its end, and then the socket is closed. */
@@ -281,10 +289,7 @@ void sv_reactor_begin_close(struct sv_connection *connection, enum sv_close_reas
         return;
     }
     bool is_broken = close_errno != 0 || reason == SV_CLOSE_OTHER;
-    if (is_broken) {
-        discard_output(connection);
-        connection->has_said_goodbye = 1;
-    }
+    if (is_broken) discard_output(connection);
     if (sv_session_get_state(session) == SV_SESSION_FLUSHING) { /* the peer left while its last bytes were waiting */
         if (is_broken) sv_reactor_kill(connection);
         return;
@@ -320,7 +325,7 @@ static bool is_over_memory_limit(struct sv_reactor *reactor) {
 static void check_watermarks(struct sv_connection *connection) {
     const struct sv_port_rules *rules = sv_port_rules_of(connection);
     struct sv_reactor *reactor = connection->reactor;
-    int64_t queued = connection->output.bytes + (connection->tls ? (int64_t)sv_tls_pending(connection->tls) : 0);
+    int64_t queued = queued_bytes(connection);
     if (sv_session_get_state(connection->session) != SV_SESSION_OPEN) return;
     if (connection->wants_low && queued <= rules->low_watermark) {
         connection->wants_low = 0;
@@ -349,7 +354,6 @@ static void fail_write(struct sv_connection *connection, int error) {
     }
     note_close(connection->session, SV_CLOSE_BY_CLIENT, error);
     discard_output(connection);
-    connection->has_said_goodbye = 1;
     connection->is_deaf = 1;
     update_watch(connection, false);
     if (connection->wants_low) { /* who waits for room is told that there is nobody to send to */
