@@ -363,6 +363,139 @@ TEST(what_a_dead_sender_left_unfinished_is_dropped) {
     tear_down(fixture);
 }
 
+/* A packet that came in pieces went with the worker that had begun to put it together, and nobody said so; and what a worker died
+ * over was announced as given once more, and was not. */
+static int send_packet(struct sv_endpoint *reactor, uint64_t id, const unsigned char *data, size_t length) {
+    return sv_send_wait(reactor, WORKER, SV_RECORD_RECEIVE, id, 0, NULL, 0, data, length, give_up, NULL);
+}
+
+static unsigned char *new_pattern(size_t length) {
+    unsigned char *data = malloc(length);
+    for (size_t i = 0; data && i < length; i++)
+        data[i] = pattern_byte(i);
+    return data;
+}
+
+TEST(a_successor_puts_together_what_its_predecessor_had_begun) {
+    struct fixture *fixture = set_up();
+    struct sv_endpoint reactor = opened(fixture, REACTOR), worker = opened(fixture, WORKER);
+    struct received received = {0};
+    unsigned char *data = new_pattern(150000);
+    CHECK(data && send_packet(&reactor, 1, data, 10) == 0 && send_packet(&reactor, 2, data, 100000) == 0);
+    size_t at = 0;
+    struct sv_record *record; /* the first piece of 3, a whole packet between, the rest of 3 */
+    uint32_t size = sv_max_payload_to(&reactor, WORKER);
+    CHECK((record = sv_send_reserve(&reactor, WORKER, size, &size)));
+    *record = (struct sv_record){.length = size, .type = SV_RECORD_RECEIVE, .flags = SV_RECORD_FIRST, .id = 3};
+    memcpy(record->payload, data, size);
+    sv_send_filled(&reactor, WORKER, record);
+    CHECK(send_packet(&reactor, 4, data, 20) == 0);
+    sv_kick_all(&reactor);
+    while (sv_receive(&worker, 1, note, &received)) {}
+    CHECK(received.count == 3 && received.last[2].id == 4 && worker.partials);
+    sv_endpoint_close(&worker); /* dies */
+
+    for (int life = 0; life < 2; life++) { /* and the next one, too, at once */
+        worker = opened(fixture, WORKER);
+        received.count = 0;
+        while (sv_receive(&worker, 1, note, &received)) {}
+        CHECK(received.count == 0 && worker.partials && !worker.partials->next && worker.partials->id == 3);
+        if (life == 0) sv_endpoint_close(&worker);
+    }
+    at = size;
+    CHECK(sv_send_some(&reactor, WORKER, SV_RECORD_RECEIVE, 3, 0, NULL, 0, data, 100000, &at) == 0);
+    sv_kick_all(&reactor);
+    while (sv_receive(&worker, 1, note, &received)) {}
+    CHECK(received.count == 1 && received.last[0].id == 3 && received.last[0].length == 100000 && received.good == 100000);
+    CHECK(sv_ring_backlog(sv_ipc_ring(&fixture->ipc, WORKER, REACTOR)) == 0);
+    free(data);
+    sv_endpoint_close(&worker);
+    sv_endpoint_close(&reactor);
+    tear_down(fixture);
+}
+
+TEST(a_long_packet_whose_beginning_is_gone_is_told_as_lost) {
+    struct fixture *fixture = set_up();
+    struct sv_endpoint reactor = opened(fixture, REACTOR), worker = opened(fixture, WORKER);
+    struct received received = {0};
+    size_t length = 700000, at = 0; /* the ring has room for a third of it */
+    unsigned char *data = new_pattern(length);
+    for (int i = 0; i < 2; i++) {
+        CHECK(sv_send_some(&reactor, WORKER, SV_RECORD_RECEIVE, 7, 0, NULL, 0, data, length, &at) == -EAGAIN);
+        sv_kick_all(&reactor);
+        while (sv_receive(&worker, 1, note, &received)) {}
+        CHECK(received.count == 0 && worker.partials);
+    }
+    sv_endpoint_close(&worker); /* dies */
+    worker = opened(fixture, WORKER);
+    while (sv_send_some(&reactor, WORKER, SV_RECORD_RECEIVE, 7, 0, NULL, 0, data, length, &at) == -EAGAIN) {
+        sv_kick_all(&reactor);
+        while (sv_receive(&worker, 1, note, &received)) {}
+    }
+    sv_kick_all(&reactor);
+    while (sv_receive(&worker, 1, note, &received)) {}
+    CHECK(received.count == 1 && received.last[0].type == SV_RECORD_LOST && received.last[0].id == 7 &&
+          received.last[0].value == SV_RECORD_RECEIVE);
+    CHECK(send_packet(&reactor, 7, data, 100000) == 0);
+    sv_kick_all(&reactor);
+    while (sv_receive(&worker, 1, note, &received)) {}
+    CHECK(received.count == 2 && received.last[1].length == 100000 && received.good == 100000);
+    free(data);
+    sv_endpoint_close(&worker);
+    sv_endpoint_close(&reactor);
+    tear_down(fixture);
+}
+
+/* A worker that dies over one of the packets that it is handed. */
+struct mortal {
+    struct received received;
+    uint32_t dies_at;
+};
+
+static void note_and_die(void *context, const struct sv_message *message) {
+    struct mortal *mortal = context;
+    note(&mortal->received, message);
+    if (mortal->received.count == mortal->dies_at) _exit(0);
+}
+
+static void live(struct fixture *fixture, struct mortal *mortal, uint32_t dies_at) {
+    memset(mortal, 0, sizeof *mortal);
+    mortal->dies_at = dies_at;
+    pid_t child = fork();
+    if (child == 0) {
+        struct sv_endpoint worker = opened(fixture, WORKER);
+        worker.is_redelivering = true;
+        while (sv_receive(&worker, 1, note_and_die, mortal)) {}
+        _exit(0);
+    }
+    CHECK(child > 0 && waitpid(child, NULL, 0) == child);
+}
+
+TEST(a_packet_in_pieces_is_given_once_more_and_no_third_time) {
+    struct fixture *fixture = set_up();
+    struct sv_endpoint reactor = opened(fixture, REACTOR);
+    struct mortal *mortal = mmap(NULL, sizeof *mortal, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    unsigned char *data = new_pattern(100000);
+    CHECK(mortal != MAP_FAILED && data);
+    CHECK(send_packet(&reactor, 1, data, 10) == 0 && send_packet(&reactor, 2, data, 100000) == 0 && send_packet(&reactor, 3, data, 5) == 0);
+    sv_kick_all(&reactor);
+
+    const struct received *received = &mortal->received;
+    live(fixture, mortal, 2);
+    CHECK(received->count == 2 && received->last[1].id == 2 && received->good == 100000);
+    CHECK(sv_ipc_gives_again(&fixture->ipc, WORKER, REACTOR));
+    live(fixture, mortal, 1);
+    CHECK(received->count == 1 && received->last[0].id == 2 && received->good == 100000);
+    CHECK(!sv_ipc_gives_again(&fixture->ipc, WORKER, REACTOR));
+    live(fixture, mortal, 0);
+    CHECK(received->count == 1 && received->last[0].id == 3 && received->good == 5);
+    CHECK(sv_ring_backlog(sv_ipc_ring(&fixture->ipc, WORKER, REACTOR)) == 0);
+    munmap(mortal, sizeof *mortal);
+    free(data);
+    sv_endpoint_close(&reactor);
+    tear_down(fixture);
+}
+
 /* ------------------------------------------------------------------------------------------------- muting, taking over */
 
 TEST(a_muted_inbox_leaves_the_reactors_records_alone) {

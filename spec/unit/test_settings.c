@@ -528,6 +528,20 @@ TEST(rings_and_tables_become_powers_of_two) {
     tear_down(fixture);
 }
 
+TEST(rings_have_room_for_packets_that_are_given_again) {
+    struct fixture *fixture = set_up();
+    CHECK(set(fixture, "on_lost_request", string("redeliver")) == 0 && finish(fixture, SRVLUA_PROCESS) == 0);
+    CHECK(fixture->server.worker_ring_size == 4 << 20 && !strstr(logged(fixture), "adjusted"));
+    tear_down(fixture);
+
+    fixture = set_up();
+    CHECK(set(fixture, "on_lost_request", string("redeliver")) == 0 && set(fixture, "worker_ring_size", string("1m")) == 0 &&
+          finish(fixture, SRVLUA_PROCESS) == 0);
+    CHECK(fixture->server.worker_ring_size == 4 << 20);
+    CHECK(has_logged(fixture, "setting 'worker_ring_size' adjusted from 1048576 to 4194304: on_lost_request is 'redeliver'"));
+    tear_down(fixture);
+}
+
 /* Last of those that look at descriptors: it changes the limits of this process and puts the soft one back. */
 TEST(connections_fit_the_descriptor_limit) {
     struct rlimit before, now;

@@ -40,12 +40,14 @@ bool sv_chunk_add(struct sv_endpoint *endpoint, uint32_t source, const struct sv
     if (record->flags & SV_RECORD_FIRST) {
         if (*link) { /* its sender died in the middle of the last one */
             (*link)->length = 0;
+            (*link)->is_in_ring = true;
         } else {
             struct sv_partial *fresh = calloc(1, sizeof *fresh);
             if (!fresh) return false;
             fresh->source = source;
             fresh->id = record->id;
             fresh->type = record->type;
+            fresh->is_in_ring = true;
             *link = fresh;
         }
     }
@@ -60,6 +62,17 @@ bool sv_chunk_add(struct sv_endpoint *endpoint, uint32_t source, const struct sv
     *link = partial->next;
     *whole = partial;
     return true;
+}
+
+bool sv_chunks_are_in_ring(const struct sv_endpoint *endpoint, uint32_t source) {
+    for (const struct sv_partial *partial = endpoint->partials; partial; partial = partial->next)
+        if (partial->source == source && partial->is_in_ring) return true;
+    return false;
+}
+
+void sv_chunks_leave_ring(struct sv_endpoint *endpoint, uint32_t source) {
+    for (struct sv_partial *partial = endpoint->partials; partial; partial = partial->next)
+        if (partial->source == source) partial->is_in_ring = false;
 }
 
 /* Drops those from a source, or (UINT32_MAX) from all, that are for an id, or (0) for any. */

@@ -340,14 +340,36 @@ int sv_send_wait(struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint6
 
 /* ------------------------------------------------------------------------------------------------- receiving */
 
+static bool is_event(uint16_t type) {
+    return type == SV_RECORD_RECEIVE || type == SV_RECORD_PACKET;
+}
+
+/* Somebody died over an END: marking it twice is once. */
+static bool has_end_to_mark(struct sv_ring *ring) {
+    struct sv_record record;
+    bool is_whole, is_second;
+    return sv_ring_unfinished(ring, &record, &is_whole, &is_second) && record.type == SV_RECORD_END;
+}
+
+static bool is_given_again(struct sv_ring *ring) {
+    struct sv_record record;
+    bool is_whole, is_second;
+    return sv_ring_unfinished(ring, &record, &is_whole, &is_second) && is_event(record.type) && (record.flags & SV_RECORD_LAST) &&
+           is_whole && !is_second;
+}
+
+bool sv_ipc_gives_again(const struct sv_ipc *ipc, uint32_t to, uint32_t from) {
+    struct sv_ring *ring = sv_ipc_ring(ipc, to, from);
+    return ring && is_given_again(ring);
+}
+
 static struct sv_ring_reader *reader_from(struct sv_endpoint *endpoint, uint32_t from) {
     struct sv_ring_reader *reader = &endpoint->readers[from];
     if (reader->ring) return reader;
     struct sv_ring *ring = sv_ipc_ring(endpoint->ipc, endpoint->id, from);
     if (!ring || ring->size != ring_size(endpoint->ipc, endpoint->id, from)) return NULL; /* none, or overwritten */
     sv_ring_reader_attach(reader, ring);
-    sv_ring_reader_redeliver(reader, SV_RECORD_END, SV_RECORD_END); /* marking it twice is once */
-    if (endpoint->is_redelivering) sv_ring_reader_redeliver(reader, SV_RECORD_RECEIVE, SV_RECORD_PACKET);
+    sv_ring_reader_reread(reader, has_end_to_mark(ring) || (endpoint->is_redelivering && is_given_again(ring)));
     return reader;
 }
 
@@ -414,17 +436,27 @@ bool sv_has_mail(struct sv_endpoint *endpoint) {
 
 static void begin_record(struct sv_ring_reader *reader, const struct sv_record *record) {
     sv_ring_begin(reader);
-    if ((record->type != SV_RECORD_RECEIVE && record->type != SV_RECORD_PACKET) || !(record->flags & SV_RECORD_LAST)) return;
+    if (!is_event(record->type) || !(record->flags & SV_RECORD_LAST)) return;
     uint64_t served = atomic_load_explicit(&reader->ring->served, memory_order_relaxed) + 1;
     atomic_store_explicit(&reader->ring->served, served, memory_order_relaxed);
 }
 
 /* Something was taken from the ring, or skipped. */
 static void give_back(struct sv_endpoint *endpoint, struct sv_ring_reader *reader, uint32_t from) {
-    if (endpoint->is_deferring_release)
+    if (endpoint->is_deferring_release) {
         endpoint->held[from >> 6] |= UINT64_C(1) << (from & 63);
-    else
+    } else if (sv_chunks_are_in_ring(endpoint, from) && !sv_ring_keeps_too_much(reader)) {
+        sv_ring_keep(reader);
+    } else {
+        sv_chunks_leave_ring(endpoint, from);
         sv_ring_release(reader);
+    }
+}
+
+/* The end of an event whose beginning went with a predecessor. */
+static void tell_lost(const struct sv_record *record, uint32_t from, sv_receiver receiver, void *context) {
+    struct sv_message message = {.type = SV_RECORD_LOST, .source = from, .id = record->id, .value = record->type};
+    receiver(context, &message);
 }
 
 /* What was skipped may have been the middle of a payload. */
@@ -442,13 +474,13 @@ static uint32_t receive_ring(struct sv_endpoint *endpoint, uint32_t from, uint32
     uint32_t count = 0;
     *is_empty = true;
     if (!reader) return 0;
+    uint64_t released = reader->released;
     const struct sv_record *found;
     while ((found = sv_ring_peek(reader))) {
         if (count == most || (endpoint->is_muted && is_reactor(endpoint->ipc, from))) {
             *is_empty = false;
             break;
         }
-        count++;
         struct sv_record record = *found; /* from here on the ring's own copy is not asked again */
         record.length = reader->length;
         struct sv_message message = {.type = record.type,
@@ -459,7 +491,7 @@ static uint32_t receive_ring(struct sv_endpoint *endpoint, uint32_t from, uint32
                                      .payload = found->payload,
                                      .length = record.length};
         struct sv_partial *whole = NULL;
-        bool is_complete = true;
+        bool is_complete = true, is_orphan = false;
         if (record.flags & SV_RECORD_NEW_WRITER) sv_forget_partials(endpoint, from);
         if ((record.flags & (SV_RECORD_FIRST | SV_RECORD_LAST)) != (SV_RECORD_FIRST | SV_RECORD_LAST)) {
             is_complete = sv_chunk_add(endpoint, from, &record, found->payload, &whole);
@@ -468,16 +500,20 @@ static uint32_t receive_ring(struct sv_endpoint *endpoint, uint32_t from, uint32
                 message.length = whole->length;
                 message.owned = &whole->data;
             }
+            is_orphan = !is_complete && is_event(record.type) && (record.flags & SV_RECORD_LAST);
         }
         sv_ring_take(reader, found);
-        if (!endpoint->is_deferring_release) begin_record(reader, &record);
-        if (is_complete) receiver(context, &message);
+        bool is_known = sv_ring_is_reread(reader); /* handed over, or given up, by a predecessor */
+        count += !is_known;
+        if (!endpoint->is_deferring_release && !is_known) begin_record(reader, &record);
+        if (is_complete && !is_known) receiver(context, &message);
+        if (is_orphan && !is_known) tell_lost(&record, from, receiver, context);
         if (whole) sv_chunk_free(whole);
         give_back(endpoint, reader, from);
     }
     bool was_damaged = reader->is_corrupt;
     if (was_damaged) see_to_damage(endpoint, reader, from);
-    if (!endpoint->is_deferring_release && (count || was_damaged) && sv_ring_is_wanted(reader)) sv_kick(endpoint, from);
+    if (!endpoint->is_deferring_release && (reader->released != released || was_damaged) && sv_ring_is_wanted(reader)) sv_kick(endpoint, from);
     return count;
 }
 

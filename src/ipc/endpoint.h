@@ -95,6 +95,7 @@ struct sv_partial { /* a payload that is still arriving in chunks */
     uint32_t source;
     uint64_t id;
     uint16_t type;
+    bool is_in_ring; /* all its chunks so far are: a successor can put it together again */
     size_t length, capacity;
     unsigned char *data;
 };
@@ -173,8 +174,12 @@ bool sv_wake(const struct sv_ipc *ipc, uint32_t endpoint);
 
 typedef void (*sv_receiver)(void *context, const struct sv_message *message);
 /* Takes at most `most` records of each peer in and hands them to `receiver`; returns how many. Each is marked as begun before
- * the call, so that no successor gets it again, and released after it; with is_deferring_release by sv_release_held(). */
+ * the call, so that no successor gets it again, and released after it; with is_deferring_release by sv_release_held(). Chunks stay
+ * in the ring until their payload is whole and was handed over, as far as the ring has room for that; of an event that a dead
+ * predecessor had begun to put together and that is not there any more the receiver is told by SV_RECORD_LOST. */
 uint32_t sv_receive(struct sv_endpoint *endpoint, uint32_t most, sv_receiver receiver, void *context);
+/* Whether the successor of a dead process gets from a peer once more what that process died over (is_redelivering). */
+bool sv_ipc_gives_again(const struct sv_ipc *ipc, uint32_t to, uint32_t from);
 /* True if that peer has published something that was not taken in yet. */
 bool sv_has_mail_from(const struct sv_endpoint *endpoint, uint32_t from);
 /* Takes in everything that one peer has published by now, e.g. the last words of a dead one. */

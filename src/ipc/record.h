@@ -57,6 +57,9 @@ enum sv_record_type {
     SV_RECORD_COMMAND,       /* asker -> any: value: number of the command; payload: struct command_head, data */
     SV_RECORD_COMMAND_REPLY, /* value: 0, or a code instead of an answer; payload: the answer */
 
+    /* never in a ring: an endpoint tells its own receiver */
+    SV_RECORD_LOST,          /* value: type of the event that went with a predecessor, RECEIVE or PACKET; no payload */
+
     /* between processes; payload: a head (below), data; value: enum srvlua_task_flag of the data */
     SV_RECORD_FINISH,        /* task worker -> who gave the task; id: task */
     SV_RECORD_MESSAGE,       /* any -> event or task worker; id: 0 */

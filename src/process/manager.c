@@ -226,11 +226,8 @@ static void free_sessions_of(struct manager *manager, uint32_t endpoint) {
 static bool is_redelivered(const struct manager *manager, uint32_t slot, uint32_t parity) {
     const struct sv_runtime *rt = manager->rt;
     if (rt->config.on_lost_request != SV_LOST_ACTION_REDELIVER) return false;
-    for (uint32_t reactor = 0; reactor < rt->ipc.reactors; reactor++) {
-        const struct sv_ring *ring = sv_ipc_ring(&rt->ipc, sv_endpoint_of_slot(&rt->ipc, slot, parity), sv_endpoint_of_reactor(reactor));
-        bool is_second;
-        if (ring && sv_ring_has_unfinished(ring, &is_second) && !is_second) return true;
-    }
+    for (uint32_t reactor = 0; reactor < rt->ipc.reactors; reactor++)
+        if (sv_ipc_gives_again(&rt->ipc, sv_endpoint_of_slot(&rt->ipc, slot, parity), sv_endpoint_of_reactor(reactor))) return true;
     return false;
 }
 
@@ -256,12 +253,9 @@ static void lose_request(struct manager *manager, uint32_t slot, pid_t pid, uint
                      slot, (int)pid, state, (unsigned long long)id);
         return;
     }
-    sv_count(rt->counters, SV_COUNT_LOST, 1);
     sv_log_about(&rt->log, SRVLUA_LOG_WARNING, (int64_t)id, 0, "worker %u (pid %d) died while it %s session %llu: that request is lost", slot,
                  (int)pid, state, (unsigned long long)id);
-    struct sv_session *session = sv_session_find(&rt->sessions, id);
-    if (rt->config.on_lost_request == SV_LOST_ACTION_KEEP || !session || !is_process_mode(manager)) return;
-    sv_runtime_tell(rt, session->owner, SV_RECORD_CLOSE, id, 0);
+    sv_runtime_lose(rt, id);
 }
 
 /* Who leaves in good order abandons what is suspended; but a program's exit(0) loses what runs. */

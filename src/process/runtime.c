@@ -286,6 +286,13 @@ int sv_runtime_tell(struct sv_runtime *rt, uint32_t endpoint, uint16_t type, uin
     return result == -EAGAIN ? -SRVLUA_ERROR_SERVER_PIPE_BUFFER_FULL : -SRVLUA_ERROR_MALLOC_FAIL;
 }
 
+void sv_runtime_lose(struct sv_runtime *rt, uint64_t id) {
+    sv_count(rt->counters, SV_COUNT_LOST, 1);
+    struct sv_session *session = sv_session_find(&rt->sessions, id);
+    if (rt->config.on_lost_request == SV_LOST_ACTION_KEEP || !session || !rt->ipc.is_process_mode) return;
+    sv_runtime_tell(rt, session->owner, SV_RECORD_CLOSE, id, 0);
+}
+
 uint64_t sv_runtime_in_flight(struct sv_runtime *rt, const struct sv_session *session) {
     uint64_t id = atomic_load_explicit(&session->id, memory_order_relaxed);
     uint64_t *bytes = &rt->in_flight[id & rt->sessions.mask];

@@ -230,6 +230,9 @@ static inline uint32_t sv_runtime_master(const struct sv_runtime *rt) {
 }
 /* A small record to any endpoint, e.g. SHUTDOWN to the master. 0 or -code. */
 int sv_runtime_tell(struct sv_runtime *rt, uint32_t endpoint, uint16_t type, uint64_t id, int32_t value);
+/* A request went with a dead process, and nobody gets it again: counts it and does with its connection what on_lost_request says.
+ * runs in: manager, worker */
+void sv_runtime_lose(struct sv_runtime *rt, uint64_t id);
 /* Bytes of one session that this process has sent and its reactor has not taken yet. */
 uint64_t sv_runtime_in_flight(struct sv_runtime *rt, const struct sv_session *session);
 

@@ -255,6 +255,15 @@ static void deliver_in_time(struct sv_runtime *rt, const struct sv_message *mess
     update_muted(rt);
 }
 
+/* A predecessor had taken in the beginning of a long packet, and there was no room to keep that for us. */
+static void lose_half_taken(struct sv_runtime *rt, const struct sv_message *message) {
+    if (message->value == SV_RECORD_RECEIVE && !sv_session_find(&rt->sessions, message->id)) return; /* nobody misses it */
+    char name[48] = "a datagram";
+    if (message->id) snprintf(name, sizeof name, "a packet of session %llu", (unsigned long long)message->id);
+    sv_log_about(&rt->log, SRVLUA_LOG_WARNING, (int64_t)message->id, 0, "worker %d died while it took in %s: that request is lost", rt->slot, name);
+    sv_runtime_lose(rt, message->id);
+}
+
 static void receive(void *context, const struct sv_message *message) {
     struct sv_runtime *rt = context;
     if (message->type <= SV_RECORD_OUTPUT_LOW) {
@@ -283,6 +292,7 @@ static void receive(void *context, const struct sv_message *message) {
             else
                 begin_leaving(rt, SV_WORKER_DRAINING);
             break;
+        case SV_RECORD_LOST: lose_half_taken(rt, message); break;
         case SV_RECORD_COMMAND:
         case SV_RECORD_COMMAND_REPLY: rt->hooks.command(rt->hooks.context, message); break;
         default: break; /* an order for a connection that went with its reactor */

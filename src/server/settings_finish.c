@@ -17,6 +17,7 @@
 #define DEFAULT_SESSION_SLOTS (INT64_C(1) << 20)
 #define SPARE_DESCRIPTORS 256 /* listeners, loops, bells, logs, what the application opens */
 #define LEAST_OUTPUT_MEMORY (INT64_C(64) << 20)
+#define LEAST_REDELIVERING_RING (INT64_C(4) << 20)
 #define SHORTEST_TIMEOUT 0.001
 
 static int64_t smaller(int64_t one, int64_t other) { return one < other ? one : other; }
@@ -160,6 +161,17 @@ static void finish_client_timeouts(struct sv_server_settings *server) {
 
 /* ----------------------------------------------------------------------------------------------------------- memory */
 
+/* A packet that is to be given to a successor stays in its ring until it was served, and half of a ring at most is kept so: here
+ * one of 1 MiB, with what lies between its pieces. */
+static void finish_redelivery(struct sv_server_settings *server, struct sv_log *log) {
+    if (server->on_lost_request != SV_LOST_REDELIVER)
+        return;
+    int64_t size = larger(server->worker_ring_size, LEAST_REDELIVERING_RING);
+    if (sv_server_setting_is_given(server, "worker_ring_size"))
+        adjust(&server->worker_ring_size, size, "worker_ring_size", "on_lost_request is 'redeliver'", SRVLUA_LOG_WARNING, log);
+    server->worker_ring_size = size;
+}
+
 static void finish_memory(struct sv_server_settings *server, int cpus, struct sv_log *log) {
     static const char why[] = "a power of two";
 
@@ -167,6 +179,7 @@ static void finish_memory(struct sv_server_settings *server, int cpus, struct sv
         server->output_memory_limit = larger(sv_machine_memory() / 4, LEAST_OUTPUT_MEMORY);
     adjust(&server->worker_ring_size, sv_power_of_two_from(server->worker_ring_size), "worker_ring_size", why,
            SRVLUA_LOG_NOTICE, log);
+    finish_redelivery(server, log);
     adjust(&server->task_ring_size, sv_power_of_two_from(server->task_ring_size), "task_ring_size", why,
            SRVLUA_LOG_NOTICE, log);
     adjust(&server->message_ring_size, sv_power_of_two_from(server->message_ring_size), "message_ring_size", why,

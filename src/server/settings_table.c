@@ -441,8 +441,7 @@ const struct sv_setting_row sv_setting_rows[] = {
          "worker goes on.")},
     {SERVER(FAULTS, on_lost_request), CHOICE(lost_requests), IS(SV_LOST_KEEP),
      DOC("What becomes of the request that a dead worker was running: its connection is kept or closed, or the packet "
-         "is "
-         "given once more to the successor.")},
+         "is given once more to the successor (up to 1 MiB; a second death closes the connection).")},
     {SERVER(FAULTS, hang_warning), ANY_SECONDS, IS(1), FLAGS(OFF),
      DOC("A callback that runs so long without yielding is reported with its Lua stack, and again whenever its age has "
          "doubled. 0 = off. Needs a manager: not in BASE mode with a single process.")},
@@ -469,7 +468,8 @@ const struct sv_setting_row sv_setting_rows[] = {
     {SERVER(MEMORY, output_memory_limit), SIZE(MIB, MOST_BYTES), IS(0), FLAGS(OR_ZERO),
      .default_doc = "a quarter of the memory, at least 64 MiB", DOC("All output queues of the server together.")},
     {SERVER(MEMORY, worker_ring_size), SIZE(64 * KIB, GIB), IS(MIB), FLAGS(IN_PROCESS),
-     DOC("Each ring between a reactor and a worker; a power of two.")},
+     DOC("Each ring between a reactor and a worker; a power of two. With `on_lost_request = 'redeliver'` at least "
+         "4 MiB.")},
     {SERVER(MEMORY, task_ring_size), SIZE(64 * KIB, GIB), IS(256 * KIB),
      DOC("Each ring between a worker and a task worker; a power of two.")},
     {SERVER(MEMORY, message_ring_size), SIZE(16 * KIB, GIB), IS(64 * KIB),

@@ -19,6 +19,7 @@ void sv_ring_init(struct sv_ring *ring, uint32_t size) {
     atomic_store(&ring->packets, 0);
     atomic_store(&ring->head, 0);
     atomic_store(&ring->begun, 0);
+    atomic_store(&ring->finished, 0);
     atomic_store(&ring->served, 0);
     atomic_store(&ring->redelivered, 0);
     atomic_store(&ring->is_ended, 0);
@@ -47,27 +48,54 @@ void sv_ring_reader_attach(struct sv_ring_reader *reader, struct sv_ring *ring) 
     uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_acquire);
     reader->position = atomic_load_explicit(&ring->begun, memory_order_relaxed);
     if (reader->position < reader->released || reader->position > tail) reader->position = reader->released;
+    reader->reread = reader->position;
+    reader->is_reread_due = false;
     reader->tail = reader->position; /* the producer's is looked at, and checked, by the first peek */
     reader->span = reader->length = 0;
     reader->is_corrupt = false;
 }
 
-bool sv_ring_has_unfinished(const struct sv_ring *ring, bool *is_second) {
-    uint64_t begun = atomic_load(&ring->begun);
-    *is_second = begun == atomic_load(&ring->redelivered);
-    return begun > atomic_load(&ring->head);
+/* Goes over the records of [position, end) again; true if there is one, then *record is its head. */
+static bool walk(struct sv_ring_reader *reader, uint64_t end, struct sv_record *record) {
+    const struct sv_record *found = reader->position < end ? sv_ring_peek(reader) : NULL;
+    if (!found || reader->position >= end) return false;
+    *record = *found;
+    sv_ring_take(reader, found);
+    return true;
 }
 
-void sv_ring_reader_redeliver(struct sv_ring_reader *reader, uint16_t first, uint16_t last) {
-    bool is_second;
-    if (!sv_ring_has_unfinished(reader->ring, &is_second) || is_second) return;
-    uint64_t begun = reader->position;
+static void go_back(struct sv_ring_reader *reader) {
     reader->position = reader->tail = reader->released;
-    const struct sv_record *record = sv_ring_peek(reader);
-    if (record && reader->position < begun && record->type >= first && record->type <= last)
-        atomic_store(&reader->ring->redelivered, begun);
-    else
-        reader->position = reader->tail = begun;
+}
+
+bool sv_ring_unfinished(struct sv_ring *ring, struct sv_record *record, bool *is_whole, bool *is_second) {
+    struct sv_ring_reader reader;
+    struct sv_record other;
+    sv_ring_reader_attach(&reader, ring);
+    uint64_t begun = reader.position;
+    if (begun == reader.released || begun <= atomic_load(&ring->finished)) return false;
+    go_back(&reader);
+    while (walk(&reader, begun, record)) {}
+    if (reader.position != begun) return false;
+    *is_second = begun == atomic_load(&ring->redelivered);
+    *is_whole = false;
+    go_back(&reader);
+    while (walk(&reader, begun, &other)) {
+        if (other.type != record->type || other.id != record->id) continue;
+        if (other.flags & SV_RECORD_FIRST) *is_whole = true;
+        if (other.flags & SV_RECORD_LAST && reader.position != begun) *is_whole = false;
+    }
+    return true;
+}
+
+void sv_ring_reader_reread(struct sv_ring_reader *reader, bool is_due) {
+    go_back(reader);
+    reader->is_reread_due = is_due;
+    if (is_due) atomic_store(&reader->ring->redelivered, reader->reread);
+}
+
+bool sv_ring_is_reread(const struct sv_ring_reader *reader) {
+    return reader->position < reader->reread || (reader->position == reader->reread && !reader->is_reread_due);
 }
 
 /* The producer wrote these records itself, but a consumer gone mad may have written over them: then the account is closed. */
@@ -207,6 +235,11 @@ void sv_ring_release(struct sv_ring_reader *reader) {
     if (reader->released == reader->position) return;
     reader->released = reader->position;
     atomic_store_explicit(&reader->ring->head, reader->position, memory_order_release);
+}
+
+void sv_ring_keep(struct sv_ring_reader *reader) {
+    if (reader->position > atomic_load_explicit(&reader->ring->finished, memory_order_relaxed))
+        atomic_store_explicit(&reader->ring->finished, reader->position, memory_order_release);
 }
 
 bool sv_ring_is_wanted(struct sv_ring_reader *reader) {

@@ -6,7 +6,9 @@
  *
  * A record becomes visible by one release store of `tail` after it is complete: a producer that dies at any instruction leaves
  * the ring sound. A record is gone by one release store of `head`. Before a consumer works on a record in place it says so in
- * `begun`: a successor goes on behind that one, so that no record is worked on twice. Nothing here blocks, allocates or makes a system call.
+ * `begun`: a successor goes on behind that one, so that no record is worked on twice. A consumer may be done with a record and
+ * keep its bytes (`finished`): chunks of a payload that is not whole, which a successor reads once more. Nothing here blocks,
+ * allocates or makes a system call.
  *
  * Records are contiguous and aligned to SV_RECORD_ALIGN; where one does not fit before the end, a pad record fills the rest.
  * Neither side trusts what the other could have overwritten. A record that does not lie within what was published, or a tail that
@@ -48,6 +50,7 @@ struct sv_ring {
     _Atomic uint64_t packets;                            /* producer writes: data packets ever published (statistics) */
     _Alignas(SV_CACHE_LINE) _Atomic uint64_t head;       /* consumer writes: bytes ever released */
     _Atomic uint64_t begun;                              /* consumer writes: end of the record that it works on */
+    _Atomic uint64_t finished;                           /* consumer writes: end of what it is done with and keeps, if behind head */
     _Atomic uint64_t redelivered;                        /* consumer writes: `begun` of the record that was begun twice */
     _Atomic uint64_t served;                             /* consumer writes: data packets begun, of `packets` */
     _Atomic uint32_t is_ended;                           /* consumer writes: the producer has said that no more comes for this life */
@@ -77,6 +80,8 @@ struct sv_ring_reader { /* private to the consumer */
     uint64_t tail;     /* producer's position as last seen */
     uint64_t position; /* next record to look at */
     uint64_t released; /* as stored in head */
+    uint64_t reread;   /* records that end before or here were taken by a predecessor */
+    bool is_reread_due; /* the last of these is to be handed over all the same: sv_ring_reader_reread() */
     uint32_t span;     /* bytes of the record that was peeked at: it may be overwritten at any time */
     uint32_t length;   /* its payload bytes, checked */
     bool is_corrupt;   /* set when something was skipped; cleared by who has seen to it */
@@ -87,12 +92,14 @@ size_t sv_ring_bytes(uint32_t size);
 void sv_ring_init(struct sv_ring *ring, uint32_t size);
 
 void sv_ring_writer_attach(struct sv_ring_writer *writer, struct sv_ring *ring, sv_ring_consumed consumed, void *context);
-/* A successor goes on behind the record that its predecessor died over; with `redeliver` it gets that one once more, if it is of
- * one of the types [first, last] and nobody died over it before. */
+/* A successor goes on behind the record that its predecessor died over. */
 void sv_ring_reader_attach(struct sv_ring_reader *reader, struct sv_ring *ring);
-void sv_ring_reader_redeliver(struct sv_ring_reader *reader, uint16_t first, uint16_t last);
-/* True if somebody died over a record here; *is_second: not for the first time. */
-bool sv_ring_has_unfinished(const struct sv_ring *ring, bool *is_second);
+/* What somebody died over, or false; *record is its head. *is_whole: all its chunks are still there. *is_second: it is not the
+ * first who died over it. */
+bool sv_ring_unfinished(struct sv_ring *ring, struct sv_record *record, bool *is_whole, bool *is_second);
+/* After attaching: goes back to what the predecessor took and kept, which sv_ring_is_reread() tells from what is new. With
+ * `is_due` the record that it died over counts as new, this once. */
+void sv_ring_reader_reread(struct sv_ring_reader *reader, bool is_due);
 
 /* Largest payload of one record: a quarter of the ring at most, so that a record always fits again. */
 static inline uint32_t sv_ring_max_payload(uint32_t size) {
@@ -120,8 +127,16 @@ const struct sv_record *sv_ring_peek(struct sv_ring_reader *reader);
 void sv_ring_take(struct sv_ring_reader *reader, const struct sv_record *record);
 /* Says that the records taken so far are being worked on: a successor will not see them again. */
 void sv_ring_begin(struct sv_ring_reader *reader);
+/* True if the record that was taken last is one of a predecessor's, that is not to be worked on again. */
+bool sv_ring_is_reread(const struct sv_ring_reader *reader);
 /* Gives back all that was taken: one store. */
 void sv_ring_release(struct sv_ring_reader *reader);
+/* Says that the records taken so far are done with, and keeps them for a successor. */
+void sv_ring_keep(struct sv_ring_reader *reader);
+/* True if so much is kept that the producer will not be asked to go on: half of the ring. */
+static inline bool sv_ring_keeps_too_much(const struct sv_ring_reader *reader) {
+    return reader->position - reader->released > reader->size / 2;
+}
 /* True, once, if the producer waits for space and should be woken now. For the end of a batch of releases: it costs a fence. */
 bool sv_ring_is_wanted(struct sv_ring_reader *reader);
 /* Bytes published and not yet released, by the shared positions; for load statistics from any process. */
