@@ -346,9 +346,9 @@ const struct sv_setting_row sv_setting_rows[] = {
     {PORT(TLS, ssl_alpn), .type = SV_SETTING_STRING_LIST, .check = sv_check_alpn, DOC("Names of protocols, best first. A client that offers some and none of these is refused.")},
     {PORT(TLS, ssl_ktls), BOOL(false), DOC("No effect yet: encryption stays in the process.")},
     {PORT(TLS, ssl_handshake_timeout), ANY_SECONDS, IS(10), FLAGS(OFF),
-     DOC("From accept to the end of the handshake. 0 = no limit.")},
+     DOC("From accept, PROXY header included, to the end of the handshake. 0 = no limit.")},
     {PORT(TLS, ssl_handshake_limit), INT(0, 1048576), IS(1000), FLAGS(OFF),
-     DOC("Unfinished handshakes per reactor; further clients wait. 0 = no limit.")},
+     DOC("Unfinished handshakes of the port per reactor; further clients wait. 0 = no limit.")},
 
     /* --------------------------------------------------------------------------------------------------- HTTP */
     {SERVER_CHECKED(HTTP, http_parse_cookie), BOOL(true), LATER("HTTP"), DOC("Fills `request.cookie`.")},

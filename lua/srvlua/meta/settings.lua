@@ -272,9 +272,9 @@
 ---@field ssl_alpn? string[]
 --- No effect yet: encryption stays in the process. Default: false.
 ---@field ssl_ktls? boolean
---- From accept to the end of the handshake. 0 = no limit. Default: 10.
+--- From accept, PROXY header included, to the end of the handshake. 0 = no limit. Default: 10.
 ---@field ssl_handshake_timeout? number
---- Unfinished handshakes per reactor; further clients wait. 0 = no limit. Default: 1000.
+--- Unfinished handshakes of the port per reactor; further clients wait. 0 = no limit. Default: 1000.
 ---@field ssl_handshake_limit? integer
 --- Fills `request.cookie`. *Not yet: needs HTTP.* Default: true.
 ---@field http_parse_cookie? boolean
