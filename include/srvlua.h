@@ -314,6 +314,9 @@ SRVLUA_API int srvlua_add_listener(srvlua_server *server, const char *host, int 
 SRVLUA_API int srvlua_start(srvlua_server *server, struct srvlua_status *status);
 /* The checks of srvlua_start() only: settings, callbacks, files. A taken address is no fault here. Before start. */
 SRVLUA_API int srvlua_check(srvlua_server *server, struct srvlua_status *status);
+/* Says that srvlua_check() is all that will be asked: srvlua_add_listener() does not fail over an address that is taken, perhaps by the
+ * server whose new settings are tried. Before start. */
+SRVLUA_API int srvlua_set_check_only(srvlua_server *server, struct srvlua_status *status);
 
 /* --------------------------------------------------------------------------------------------------------- ports */
 

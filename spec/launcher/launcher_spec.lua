@@ -1,3 +1,4 @@
+local lfs = require 'lfs'
 local support = require 'support'
 
 -- Runs the launcher without any paths of the environment.
@@ -132,6 +133,30 @@ describe('the launcher', function()
     assert.truthy(result.err:find 'backlog')
     result = check('-c', 'syntax error')
     assert.equal(1, result.code)
+  end)
+
+  it('leaves no socket files behind when it checks, and those of a running server alone', function()
+    local directory = support.directory()
+    local source = [[
+      local srvlua = require 'srvlua'
+      local server = srvlua.Server('first', 0, srvlua.PROCESS, srvlua.SOCK_UNIX_STREAM)
+      assert(server:addListener('second', 0, srvlua.SOCK_UNIX_STREAM))
+      assert(server:addListener('127.0.0.1', tonumber(arg[1]), srvlua.SOCK_TCP))
+      server:on('receive', function(_, fd, _, data) server:send(fd, data) end)
+      server:on('start', function() print 'started' end)
+      server:start()
+    ]]
+    support.write_file(directory .. '/app.lua', source)
+    local function check(port) return launch({ '-c', 'app.lua', port }, { cwd = directory }) end
+    assert.equal('app.lua: ok\n', check(0).out)
+    assert.is_nil(lfs.attributes(directory .. '/first'))
+    assert.is_nil(lfs.attributes(directory .. '/second'))
+    local port = support.free_ports(1)
+    local app = support.launch({ support.launcher, 'app.lua', port }, { cwd = directory })
+    app:expect('print', 'started')
+    local result = check(port)
+    assert.same({ 0, 'app.lua: ok\n', '' }, { result.code, result.out, result.err })
+    assert.equal('hello', support.stream(directory .. '/second'):echo 'hello')
   end)
 
   it('does not mind a taken address when it checks', function()

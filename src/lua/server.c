@@ -107,6 +107,7 @@ static int check_and_exit(lua_State *L, struct sv_lua_server *self) {
         fprintf(stderr, "%s: %s\n", script ? script : "srvlua", status.message);
     else
         printf("%s: ok\n", script ? script : "srvlua");
+    srvlua_free(self->server); /* with the files of unix sockets */
     fflush(NULL);
     exit(result < 0 ? 1 : 0);
 }
@@ -639,6 +640,10 @@ static int server_new(lua_State *L) {
     if (!self->server)
         return sv_lua_raise(L, &status);
     srvlua_set_stack_writer(self->server, sv_lua_write_stack, lua);
+    lua_getfield(L, LUA_REGISTRYINDEX, "srvlua.check");
+    if (lua_toboolean(L, -1))
+        srvlua_set_check_only(self->server, &status);
+    lua_pop(L, 1);
     if (watch_process_starts(self, &status) < 0)
         return sv_lua_raise(L, &status);
     set_properties(L, self);

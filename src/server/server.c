@@ -150,10 +150,7 @@ static int add_port(srvlua_server *server, const char *host, int port_number, in
         sv_listener_close(&port->listener, false);
         result = sv_fail(status, EADDRINUSE, "%s:%d is a listener of this server already", host, port_number);
     }
-    if (result == -EADDRINUSE && keep_in_use) {
-        server->bind_error = EADDRINUSE;
-        result = 0;
-    }
+    if (result == -EADDRINUSE && (keep_in_use || server->is_check_only)) result = 0;
     if (result) {
         free_port(port, true);
         return sv_server_note(server, result);

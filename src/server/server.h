@@ -58,7 +58,7 @@ struct srvlua_server {
     struct sv_callback callbacks[SRVLUA_EVENT_COUNT];
     struct sv_user_process *users;
     uint32_t user_count;
-    int bind_error; /* EADDRINUSE of the constructor, reported by start() */
+    bool is_check_only; /* taken addresses are no failure */
     int last_error;
     bool is_running; /* start() was entered */
     struct sv_port_rules *rules;

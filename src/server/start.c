@@ -287,6 +287,12 @@ int srvlua_check(srvlua_server *server, struct srvlua_status *status) {
     return sv_server_note(server, result);
 }
 
+int srvlua_set_check_only(srvlua_server *server, struct srvlua_status *status) {
+    int result = sv_check_call(server, SV_CALL_CONFIGURE, status);
+    if (result == 0) server->is_check_only = true;
+    return result;
+}
+
 /* A daemon that cannot start has nobody in the foreground to tell: it is a child of ours, and ends (settings.md 3.15). */
 static _Noreturn void give_up_daemon(srvlua_server *server, int result, const struct srvlua_status *status) {
     sv_log_about(&server->log, SRVLUA_LOG_ERROR, 0, -result, "the server could not start: %s",
