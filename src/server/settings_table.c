@@ -342,7 +342,8 @@ const struct sv_setting_row sv_setting_rows[] = {
     {PORT(TLS, ssl_verify_depth), INT(0, 255), IS(0), FLAGS(OFF), .default_doc = "the library's",
      DOC("Most intermediate certificates of a client. 0 = the library's limit.")},
     {PORT(TLS, ssl_session_tickets), BOOL(true), DOC("Clients may resume their session with a ticket, in any worker; reloads do not end that.")},
-    {PORT(TLS, ssl_session_timeout), SECONDS(1, 604800), IS(3600), DOC("Life of a ticket.")},
+    {PORT(TLS, ssl_session_timeout), SECONDS(1, 604800), IS(3600), DOC("Life of a ticket. Who resumes by one shows no certificate again: with `ssl_verify_peer` it also lets in a client whose certificate "
+         "has run out meanwhile, or whose CA has been taken away by `reloadCertificates`.")},
     {PORT(TLS, ssl_alpn), .type = SV_SETTING_STRING_LIST, .check = sv_check_alpn, DOC("Names of protocols, best first. A client that offers some and none of these is refused.")},
     {PORT(TLS, ssl_ktls), BOOL(false), DOC("No effect yet: encryption stays in the process.")},
     {PORT(TLS, ssl_handshake_timeout), ANY_SECONDS, IS(10), FLAGS(OFF),

@@ -72,8 +72,9 @@ function Server:start() end
 ---@return boolean ok, string? message, integer? code  507: no manager; 509
 function Server:reload(only_task_workers) end
 
---- Reads the certificate files of a port with TLS, or of all of them, again. New handshakes use them; connections stay as
---- they are. All ports change or none. Any process of a running server, if it may read the files.
+--- Reads the files of a port with TLS, or of all of them, again: certificates, keys, CAs. New handshakes use them;
+--- connections stay as they are, and tickets good (`ssl_session_timeout`). All ports change or none. Any process of a
+--- running server, if it may read the files: workers may not after `user`, while SIGHUP is the master's business.
 ---@param port? srvlua.Port|integer the port, or its number in `server.ports`; default: all with TLS
 ---@return boolean ok, string? message, integer? code  errno: a file cannot be read; 505: it is not good, or the port has no TLS; 507: no port has TLS; 509
 function Server:reloadCertificates(port) end

@@ -266,7 +266,8 @@
 ---@field ssl_verify_depth? integer
 --- Clients may resume their session with a ticket, in any worker; reloads do not end that. Default: true.
 ---@field ssl_session_tickets? boolean
---- Life of a ticket. Default: 3600.
+--- Life of a ticket. Who resumes by one shows no certificate again: with `ssl_verify_peer` it also lets in a client
+--- whose certificate has run out meanwhile, or whose CA has been taken away by `reloadCertificates`. Default: 3600.
 ---@field ssl_session_timeout? number
 --- Names of protocols, best first. A client that offers some and none of these is refused. Default: none.
 ---@field ssl_alpn? string[]
