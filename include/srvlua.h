@@ -447,9 +447,10 @@ SRVLUA_API int srvlua_get_client_info(srvlua_server *server, int64_t fd, int ign
 /* At most page_size (1..100) ids above start_fd, ascending, into ids. Returns their number. */
 SRVLUA_API int srvlua_get_client_list(srvlua_server *server, int64_t start_fd, int64_t page_size, int64_t *ids,
                                       struct srvlua_status *status);
-/* Reads the files of a TLS port (NULL: of all of them) again, certificates, keys and CAs, and hands them to every reactor, as SIGHUP does,
- * in whichever process is called. New handshakes use them, connections keep theirs, and tickets are good as before. All ports change or none: 0; -errno for a file that cannot be read; -505 for one that is
- * not good, or a port without TLS; -507 there is no TLS port; -509 before start. In any process of a running server. */
+/* Reads the files of a TLS port (NULL: of all of them) again, certificates, keys and CAs, and hands them to every reactor, as SIGHUP
+ * does (for which the master reads them; here it is the calling process). New handshakes use them, connections keep theirs, and
+ * tickets are good as before. All ports change or none: 0; -errno for a file that cannot be read; -505 for one that is not good, or a
+ * port without TLS; -507 there is no TLS port; -509 before start. In any process of a running server. */
 SRVLUA_API int srvlua_reload_certificates(srvlua_server *server, const srvlua_port *port, struct srvlua_status *status);
 /* All live ids, ascending, of one port or (NULL) of all. *ids is malloc'ed and the caller's. Returns their number. */
 SRVLUA_API int64_t srvlua_get_client_ids(srvlua_server *server, const srvlua_port *port, int64_t **ids,

@@ -1,7 +1,7 @@
 /* echo.c [port [BASE|PROCESS]]: an echo server in C, without Lua: what a host program of the library looks like.
  *
  * Built by `make embed` into build/embed/echo; against an installed library:
- *     cc echo.c $(pkg-config --cflags --libs srvlua) -o echo
+ *     cc echo.c $(pkg-config --cflags --libs srvlua) -o echo    # and ldconfig, once after the library was installed
  *
  * Everything is set up in the process that calls srvlua_start(). The server then forks; each callback runs in the one
  * thread of whichever process it belongs to. */
