@@ -373,7 +373,7 @@
 --- worker goes on. Default: false.
 ---@field exit_on_error? boolean
 --- What becomes of the request that a dead worker was running: its connection is kept or closed, or the packet is
---- given once more to the successor. Default: `'keep'`.
+--- given once more to the successor (up to 1 MiB; a second death closes the connection). Default: `'keep'`.
 ---@field on_lost_request? 'keep'|'close'|'redeliver'|integer
 --- A callback that runs so long without yielding is reported with its Lua stack, and again whenever its age has
 --- doubled. 0 = off. Needs a manager: not in BASE mode with a single process. Default: 1.
@@ -400,7 +400,8 @@
 ---@field reload_jitter? number
 --- All output queues of the server together. Default: a quarter of the memory, at least 64 MiB.
 ---@field output_memory_limit? integer|string
---- Each ring between a reactor and a worker; a power of two. PROCESS mode only. Default: 1 MiB.
+--- Each ring between a reactor and a worker; a power of two. With `on_lost_request = 'redeliver'` at least 4 MiB.
+--- PROCESS mode only. Default: 1 MiB.
 ---@field worker_ring_size? integer|string
 --- Each ring between a worker and a task worker; a power of two. Default: 256 KiB.
 ---@field task_ring_size? integer|string
