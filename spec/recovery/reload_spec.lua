@@ -56,6 +56,26 @@ describe('a reload', function()
     end)
   end)
 
+  -- Workers that were still being set up took their successors for predecessors: either waited for the other.
+  it('right after the start, of workers that come up in any order, holds nobody up', function()
+    for _ = 1, 5 do
+      local app = support.boot('PROCESS', [[
+        local server = new_server { worker_num = 16, reload_parallel = 0, dispatch_mode = srvlua.DISPATCH_ROUND }
+        server:on('managerStart', function() srvlua.Process.kill(srvlua.getpid(), srvlua.SIGUSR1) end)
+        server:on('afterReload', function(_, ok) emit('afterReload', ok) end)
+        server:on('receive', function(s, fd, _, data) s:send(fd, data) end)
+        run(server)
+      ]])
+      app:expect('afterReload', true)
+      local client = app:connect()
+      for i = 1, 16 do
+        assert.equal(('%02d'):format(i), client:echo(('%02d'):format(i)))
+      end
+      assert.equal(0, app:log_count 'max_wait_time')
+      assert.equal(0, app:stop())
+    end
+  end)
+
   -- The old worker went on, but after a second another one was started on its inbox beside it, and the reload never
   -- ended.
   it('that cannot fork fails, and the next one succeeds', function()

@@ -609,12 +609,13 @@ static void failed(void *context) {
     rt->hooks.failed(rt->hooks.context);
 }
 
-/* A predecessor of the other parity whose inbox is not worked off yet. */
+/* A predecessor of the other parity whose inbox is not worked off yet. A successor may be there, too, before this one is set up. */
 static void look_for_predecessor(struct sv_runtime *rt) {
     struct sv_worker *worker = &rt->worker;
     struct sv_slot *slot = &rt->slots[rt->slot];
     struct sv_slot_life *former = &slot->life[1 - rt->parity];
-    bool was_there = atomic_load(&slot->generation) > 1 && atomic_load(&former->state) != SV_PROCESS_NONE;
+    bool is_older = atomic_load(&slot->born[1 - rt->parity]) < atomic_load(&slot->born[rt->parity]);
+    bool was_there = is_older && atomic_load(&former->state) != SV_PROCESS_NONE;
     if (rt->has_reactor || !was_there || (!is_task_worker(rt) && sv_ipc_has_all_ends(&rt->ipc, other_endpoint(rt)))) return;
     worker->predecessor_life = former;
     worker->predecessor = other_endpoint(rt);
