@@ -382,7 +382,10 @@ static void on_death(struct manager *manager, uint32_t slot, uint32_t parity, in
         progress_stop(manager);
         return;
     }
-    if (parity != child->active) sv_renewals_drop(rt, endpoint);
+    if (parity != child->active) {
+        sv_outbox_drop_all(&rt->orders, endpoint);
+        sv_renewals_drop(rt, endpoint);
+    }
     bool was_quick = was_quick_death(manager, slot, parity, &former, status);
     if (!was_quick) {
         child->quick_deaths = 0;
@@ -717,6 +720,7 @@ static void before_sleep(void *context) {
     struct manager *manager = context;
     manager->rt->hooks.before_sleep(manager->rt->hooks.context);
     sv_messages_flush(manager->rt);
+    sv_runtime_tell_rest(manager->rt);
     sv_renewals_flush(manager->rt);
 }
 

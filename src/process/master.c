@@ -176,6 +176,7 @@ static void before_sleep(void *context) {
     rt->hooks.before_sleep(rt->hooks.context);
     if (rt->config.single_thread) sv_reactor_thread_before_sleep(master->threads);
     sv_messages_flush(rt);
+    sv_runtime_tell_rest(rt);
     sv_renewals_flush(rt);
     if (master->phase == STOPPING && sv_now_ns() > atomic_load(&rt->shared->shutdown_deadline_ns) + SV_NS_PER_SECOND)
         kill(master->manager, SIGKILL); /* it ends its children by then, or they end with it */

@@ -108,6 +108,7 @@ void sv_runtime_unbecome(struct sv_runtime *rt) {
     free(rt->tasks.kept);
     rt->tasks = (struct sv_task_state){0};
     sv_messages_free(&rt->messages);
+    sv_outbox_free(&rt->orders);
     sv_renewals_end(rt);
     if (rt->in_flight) munmap(rt->in_flight, (rt->sessions.mask + 1) * sizeof *rt->in_flight);
     rt->in_flight = NULL;
@@ -280,7 +281,9 @@ void sv_runtime_nap(struct sv_runtime *rt, int64_t ns) {
 }
 
 int sv_runtime_tell(struct sv_runtime *rt, uint32_t endpoint, uint16_t type, uint64_t id, int32_t value) {
-    int result = sv_send(&rt->endpoint, endpoint, type, id, value, NULL, 0);
+    bool is_supervisor = rt->role == SRVLUA_ROLE_MASTER || rt->role == SRVLUA_ROLE_MANAGER;
+    int result = is_supervisor ? sv_outbox_send(&rt->orders, &rt->endpoint, endpoint, type, id, value, NULL, 0, NULL, 0)
+                               : sv_send(&rt->endpoint, endpoint, type, id, value, NULL, 0);
     sv_kick(&rt->endpoint, endpoint); /* rare and short: at once, whatever the caller does next */
     if (result == 0) return 0;
     return result == -EAGAIN ? -SRVLUA_ERROR_SERVER_PIPE_BUFFER_FULL : -SRVLUA_ERROR_MALLOC_FAIL;
@@ -291,6 +294,10 @@ void sv_runtime_lose(struct sv_runtime *rt, uint64_t id) {
     struct sv_session *session = sv_session_find(&rt->sessions, id);
     if (rt->config.on_lost_request == SV_LOST_ACTION_KEEP || !session || !rt->ipc.is_process_mode) return;
     sv_runtime_tell(rt, session->owner, SV_RECORD_CLOSE, id, 0);
+}
+
+void sv_runtime_tell_rest(struct sv_runtime *rt) {
+    if (rt->orders.first) sv_outbox_flush(&rt->orders, &rt->endpoint);
 }
 
 uint64_t sv_runtime_in_flight(struct sv_runtime *rt, const struct sv_session *session) {

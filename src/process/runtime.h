@@ -193,6 +193,7 @@ struct sv_runtime {
     struct sv_task_state tasks;
     struct sv_task_queue task_queue;
     struct sv_message_queue messages; /* that wait for room */
+    struct sv_outbox orders; /* master, manager: that wait for room */
     struct sv_renewals renewals;
     struct sv_fault *fault; /* worker with a manager */
     struct sv_acceptor acceptor; /* master; BASE: workers */
@@ -228,8 +229,11 @@ void sv_runtime_nap(struct sv_runtime *rt, int64_t ns);
 static inline uint32_t sv_runtime_master(const struct sv_runtime *rt) {
     return rt->config.single_thread ? sv_endpoint_of_reactor(0) : SV_ENDPOINT_MASTER;
 }
-/* A small record to any endpoint, e.g. SHUTDOWN to the master. 0 or -code. */
+/* A small record to any endpoint, e.g. SHUTDOWN to the master. 0 or -code. An order of master or manager that finds no room goes
+ * later: who waits for what it brings about would wait for ever. */
 int sv_runtime_tell(struct sv_runtime *rt, uint32_t endpoint, uint16_t type, uint64_t id, int32_t value);
+/* Tells what there is room for now. runs in: master, manager, at the end of the loop's turn. */
+void sv_runtime_tell_rest(struct sv_runtime *rt);
 /* A request went with a dead process, and nobody gets it again: counts it and does with its connection what on_lost_request says.
  * runs in: manager, worker */
 void sv_runtime_lose(struct sv_runtime *rt, uint64_t id);
