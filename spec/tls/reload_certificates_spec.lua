@@ -294,6 +294,32 @@ describe('reloadCertificates', function()
       serves(a, SWAPS % 2 == 0 and 'a' or other)
       assert.is_true(unharmed(clients) > 0)
     end)
+
+    -- They are longer than the rings by which they, new clients and orders go: clients were refused then, and an order
+    -- to end that found no room was lost, so that the server never ended.
+    it('leaves room for clients and for the end of the server while large files are on their way, ' .. mode, function()
+      local text = support.read_file(directory .. '/b.crt')
+      support.write_file(directory .. '/authorities', text:rep(math.ceil(300000 / #text)))
+      local app, client = boot(mode, '{ worker_num = 2, reactor_num = 2 }', [[
+        tls[1]:set { ssl_client_cert_file = DIRECTORY .. '/authorities' }
+        tls[2]:set { ssl_client_cert_file = DIRECTORY .. '/authorities' }
+        run(server)
+      ]])
+      local clients = load(app.where[2], 2)
+      local function reload_often()
+        for _ = 1, 5 do
+          client:send 'worker'
+          app:expect('reloaded', 'worker', true)
+        end
+      end
+      reload_often()
+      local name = renew 'a'
+      reload_often()
+      serves(app.where[2], name)
+      assert.is_true(unharmed(clients) > 0)
+      reload_often()
+      app:stop()
+    end)
   end)
 
   for mode, settings in pairs { BASE = '{}', PROCESS = '{ single_thread = true }' } do

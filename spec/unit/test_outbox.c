@@ -128,6 +128,37 @@ TEST(all_that_waits_for_a_peer_can_be_dropped) {
     tear_down(fixture);
 }
 
+/* As many small records as go into the ring of a peer now. */
+static int fill(struct fixture *fixture, uint32_t to) {
+    int count = 0;
+    while (sv_send(&fixture->master, to, SV_RECORD_COMMAND, 9, 7, "head", 4) == 0)
+        count++;
+    return count;
+}
+
+TEST(bulk_leaves_room_for_others) {
+    struct fixture *fixture = set_up();
+    fixture->outbox.is_bulk = true;
+    CHECK(put(fixture, WORKER, 1, 100000) == 0 && put(fixture, WORKER, 2, 2000) == 0 && fixture->outbox.first);
+    int others = fill(fixture, WORKER);
+    CHECK(others >= (int)(sizes.message_ring / 4 / (2 * SV_RECORD_ALIGN)));
+    struct received received = exchange(fixture, &fixture->worker);
+    CHECK(received.count == others + 2 && received.is_whole && !fixture->outbox.first);
+    tear_down(fixture);
+}
+
+TEST(what_is_superseded_does_not_come_unless_it_was_begun) {
+    struct fixture *fixture = set_up();
+    CHECK(put(fixture, WORKER, 1, 100000) == 0 && put(fixture, WORKER, 2, 10) == 0 && put(fixture, OTHER, 3, 100000) == 0 &&
+          put(fixture, OTHER, 4, 10) == 0);
+    sv_outbox_supersede(&fixture->outbox, WORKER, SV_RECORD_COMMAND, 8);
+    sv_outbox_supersede(&fixture->outbox, OTHER, SV_RECORD_COMMAND, 7);
+    CHECK(exchange(fixture, &fixture->worker).count == 2);
+    struct received received = exchange(fixture, &fixture->other);
+    CHECK(received.count == 1 && received.ids[0] == 3 && received.is_whole && !fixture->outbox.first && fixture->outbox.bytes == 0);
+    tear_down(fixture);
+}
+
 TEST(what_is_left_at_the_end_is_freed) {
     struct fixture *fixture = set_up();
     CHECK(put(fixture, WORKER, 1, 100000) == 0 && put(fixture, OTHER, 2, 100000) == 0);

@@ -303,27 +303,59 @@ static void copy_part(unsigned char *target, size_t at, size_t count, const void
     if (count) memcpy(target, (const unsigned char *)payload + (at - head_length), count);
 }
 
+struct long_send { /* one that may need several records */
+    uint32_t to;
+    uint16_t type;
+    int32_t value;
+    uint64_t id;
+    const void *head, *payload;
+    size_t head_length, length;
+};
+
+/* The next record of it. 0 or -EAGAIN. */
+static int send_part(struct sv_endpoint *endpoint, struct sv_ring_writer *writer, const struct long_send *send, size_t *at) {
+    size_t total = send->head_length + send->length;
+    uint32_t most = sv_max_payload_to(endpoint, send->to), part = total - *at < most ? (uint32_t)(total - *at) : most;
+    struct sv_record *record = sv_ring_reserve(writer, part);
+    if (!record) return -EAGAIN;
+    record->length = part;
+    record->type = send->type;
+    record->flags = (uint16_t)((*at == 0 ? SV_RECORD_FIRST : 0) | (*at + part == total ? SV_RECORD_LAST : 0));
+    record->id = send->id;
+    record->value = send->value;
+    record->stamp_ns = 0;
+    if (part) copy_part(record->payload, *at, part, send->head, send->head_length, send->payload);
+    sv_send_filled(endpoint, send->to, record);
+    *at += part;
+    return 0;
+}
+
+static bool has_half(struct sv_ring_writer *writer) {
+    if (sv_ring_has_half(writer)) return true;
+    sv_ring_want_space(writer);
+    return sv_ring_has_half(writer);
+}
+
+static int send_parts(struct sv_endpoint *endpoint, const struct long_send *send, size_t *at, bool leaves_room) {
+    struct sv_ring_writer *writer = sv_writer_to(endpoint, send->to);
+    if (!writer) return -ENOMEM;
+    do {
+        if (leaves_room && !has_half(writer)) return -EAGAIN;
+        if (send_part(endpoint, writer, send, at)) return -EAGAIN;
+    } while (*at < send->head_length + send->length);
+    return 0;
+}
+
 int sv_send_some(struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint64_t id, int32_t value, const void *head,
                  size_t head_length, const void *payload, size_t length, size_t *at) {
-    struct sv_ring_writer *writer = sv_writer_to(endpoint, to);
-    if (!writer) return -ENOMEM;
-    size_t total = head_length + length;
-    uint32_t most = sv_max_payload_to(endpoint, to);
-    do {
-        uint32_t part = total - *at < most ? (uint32_t)(total - *at) : most;
-        struct sv_record *record = sv_ring_reserve(writer, part);
-        if (!record) return -EAGAIN;
-        record->length = part;
-        record->type = type;
-        record->flags = (uint16_t)((*at == 0 ? SV_RECORD_FIRST : 0) | (*at + part == total ? SV_RECORD_LAST : 0));
-        record->id = id;
-        record->value = value;
-        record->stamp_ns = 0;
-        if (part) copy_part(record->payload, *at, part, head, head_length, payload);
-        sv_send_filled(endpoint, to, record);
-        *at += part;
-    } while (*at < total);
-    return 0;
+    struct long_send send = {to, type, value, id, head, payload, head_length, length};
+    return send_parts(endpoint, &send, at, false);
+}
+
+int sv_send_bulk(struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint64_t id, int32_t value, const void *head,
+                 size_t head_length, const void *payload, size_t length, size_t *at) {
+    struct long_send send = {to, type, value, id, head, payload, head_length, length};
+    return send_parts(endpoint, &send, at, true);
 }
 
 int sv_send_wait(struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint64_t id, int32_t value, const void *head,

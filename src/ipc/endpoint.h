@@ -153,6 +153,9 @@ int sv_send(struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint64_t i
  * ring is full (want_space is set); -ENOMEM without a ring. */
 int sv_send_some(struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint64_t id, int32_t value, const void *head,
                  size_t head_length, const void *payload, size_t length, size_t *at);
+/* The same for what can wait: a quarter of the ring stays free for what cannot. */
+int sv_send_bulk(struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint64_t id, int32_t value, const void *head,
+                 size_t head_length, const void *payload, size_t length, size_t *at);
 /* Any length, in chunks; what does not fit waits: kicks the peer, then takes in what arrives through `wait` until there is room.
  * Atomic towards the receiver, who gets the payload whole. wait(context) blocks briefly; when it returns nonzero, -EPIPE. */
 int sv_send_wait(struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint64_t id, int32_t value, const void *head,

@@ -32,12 +32,17 @@ static void append(struct sv_outbox *outbox, struct sv_outgoing *outgoing) {
     outbox->bytes += outgoing->length;
 }
 
+static int send_some(const struct sv_outbox *outbox, struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint64_t id, int32_t value,
+                     const void *head, size_t head_length, const void *payload, size_t length, size_t *at) {
+    return (outbox->is_bulk ? sv_send_bulk : sv_send_some)(endpoint, to, type, id, value, head, head_length, payload, length, at);
+}
+
 int sv_outbox_send(struct sv_outbox *outbox, struct sv_endpoint *endpoint, uint32_t to, uint16_t type, uint64_t id, int32_t value,
                    const void *head, size_t head_length, const void *payload, size_t length) {
     size_t at = 0;
     int result = -EAGAIN;
     if (!is_waiting_for(outbox, to))
-        result = sv_send_some(endpoint, to, type, id, value, head, head_length, payload, length, &at);
+        result = send_some(outbox, endpoint, to, type, id, value, head, head_length, payload, length, &at);
     if (result != -EAGAIN) return result;
     struct sv_outgoing *outgoing = malloc(sizeof *outgoing + head_length + length);
     if (!outgoing) return -ENOMEM;
@@ -48,17 +53,17 @@ int sv_outbox_send(struct sv_outbox *outbox, struct sv_endpoint *endpoint, uint3
     return 0;
 }
 
-static int send_more(struct sv_endpoint *endpoint, struct sv_outgoing *outgoing) {
-    return sv_send_some(endpoint, outgoing->to, outgoing->type, outgoing->id, outgoing->value, NULL, 0, outgoing->payload,
-                        outgoing->length, &outgoing->at);
+static int send_more(const struct sv_outbox *outbox, struct sv_endpoint *endpoint, struct sv_outgoing *outgoing) {
+    return send_some(outbox, endpoint, outgoing->to, outgoing->type, outgoing->id, outgoing->value, NULL, 0, outgoing->payload,
+                     outgoing->length, &outgoing->at);
 }
 
 void sv_outbox_flush(struct sv_outbox *outbox, struct sv_endpoint *endpoint) {
-    struct sv_outbox left = {0};
+    struct sv_outbox left = {.is_bulk = outbox->is_bulk};
     struct sv_outgoing *next;
     for (struct sv_outgoing *outgoing = outbox->first; outgoing; outgoing = next) {
         next = outgoing->next;
-        if (is_waiting_for(&left, outgoing->to) || send_more(endpoint, outgoing))
+        if (is_waiting_for(&left, outgoing->to) || send_more(outbox, endpoint, outgoing))
             append(&left, outgoing);
         else
             free(outgoing);
@@ -67,7 +72,7 @@ void sv_outbox_flush(struct sv_outbox *outbox, struct sv_endpoint *endpoint) {
 }
 
 static void drop(struct sv_outbox *outbox, uint32_t to, const uint64_t *id) {
-    struct sv_outbox left = {0};
+    struct sv_outbox left = {.is_bulk = outbox->is_bulk};
     struct sv_outgoing *next;
     for (struct sv_outgoing *outgoing = outbox->first; outgoing; outgoing = next) {
         next = outgoing->next;
@@ -87,11 +92,24 @@ void sv_outbox_drop_all(struct sv_outbox *outbox, uint32_t to) {
     drop(outbox, to, NULL);
 }
 
+void sv_outbox_supersede(struct sv_outbox *outbox, uint32_t to, uint16_t type, int32_t value) {
+    struct sv_outbox left = {.is_bulk = outbox->is_bulk};
+    struct sv_outgoing *next;
+    for (struct sv_outgoing *outgoing = outbox->first; outgoing; outgoing = next) {
+        next = outgoing->next;
+        if (outgoing->to == to && outgoing->type == type && outgoing->value == value && outgoing->at == 0)
+            free(outgoing);
+        else
+            append(&left, outgoing);
+    }
+    *outbox = left;
+}
+
 void sv_outbox_free(struct sv_outbox *outbox) {
     struct sv_outgoing *next;
     for (struct sv_outgoing *outgoing = outbox->first; outgoing; outgoing = next) {
         next = outgoing->next;
         free(outgoing);
     }
-    *outbox = (struct sv_outbox){0};
+    *outbox = (struct sv_outbox){.is_bulk = outbox->is_bulk};
 }

@@ -8,6 +8,7 @@
 #ifndef SV_IPC_OUTBOX_H
 #define SV_IPC_OUTBOX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,7 @@ struct sv_outgoing;
 struct sv_outbox { /* all zero: empty */
     struct sv_outgoing *first, *last;
     size_t bytes; /* payloads that wait */
+    bool is_bulk; /* constant: what is sent leaves room for others in the ring (sv_send_bulk) */
 };
 
 /* Sends a record of any length, or keeps it. 0, or -ENOMEM. */
@@ -29,6 +31,8 @@ void sv_outbox_flush(struct sv_outbox *outbox, struct sv_endpoint *endpoint);
 void sv_outbox_drop(struct sv_outbox *outbox, uint32_t to, uint64_t id);
 /* Drops what waits for a peer. */
 void sv_outbox_drop_all(struct sv_outbox *outbox, uint32_t to);
+/* Drops what waits for a peer, has this type and value, and was not begun: something newer takes its place. */
+void sv_outbox_supersede(struct sv_outbox *outbox, uint32_t to, uint16_t type, int32_t value);
 /* Drops everything. */
 void sv_outbox_free(struct sv_outbox *outbox);
 

@@ -63,7 +63,7 @@ static int check_and_pass_on(struct sv_runtime *rt, struct sv_renewal *renewals,
 }
 
 void sv_renewals_begin(struct sv_runtime *rt, void (*passer)(void *context, const struct sv_message *message), void *context) {
-    rt->renewals = (struct sv_renewals){.pass_on = passer, .context = context, .last = FIRST_ID};
+    rt->renewals = (struct sv_renewals){.pass_on = passer, .context = context, .last = FIRST_ID, .outbox = {.is_bulk = true}};
 }
 
 void sv_renewals_end(struct sv_runtime *rt) {
@@ -72,6 +72,7 @@ void sv_renewals_end(struct sv_runtime *rt) {
 }
 
 void sv_renewals_send(struct sv_runtime *rt, uint32_t endpoint, const struct sv_message *message) {
+    sv_outbox_supersede(&rt->renewals.outbox, endpoint, message->type, message->value);
     if (sv_outbox_send(&rt->renewals.outbox, &rt->endpoint, endpoint, message->type, message->id, message->value, NULL, 0, message->payload,
                        message->length))
         sv_log_write(&rt->log, SRVLUA_LOG_ERROR, "out of memory: a reactor goes on with the former certificates of port %d", message->value + 1);

@@ -3,7 +3,8 @@
  *   any process ── RENEW ──► master (BASE: manager) ── CERTIFICATES ──► each reactor thread (BASE: each worker)
  *
  * Who passes them on checks them again and keeps them for processes that are forked later. It never waits for a reactor: what finds
- * no room stays in an outbox; so each reactor gets them in order. A BASE worker that was forked with newer ones than a record in its
+ * no room stays in an outbox until newer ones for that port take its place; so each reactor gets them in order. Clients and orders,
+ * which go by the same rings, find room beside them. A BASE worker that was forked with newer ones than a record in its
  * inbox brings knows that by their numbers. */
 #ifndef SV_PROCESS_RENEWAL_H
 #define SV_PROCESS_RENEWAL_H
