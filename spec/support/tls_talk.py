@@ -15,8 +15,9 @@ Steps:
   fin            ends the own side without close_notify
   again          leaves and connects again with the session
   wait:PATH      goes on when the file is there
+  touch:PATH     makes the file
   raw_rest       reads to the end past TLS: `ended` or `reset`
-  hello          sends the ClientHello only
+  hello          sends the ClientHello only; hello:answered: and waits for what the server says to it
 """
 import fcntl, hashlib, os, re, socket, ssl, sys, termios, time
 
@@ -155,6 +156,8 @@ for step in rest:
             conn.tls.do_handshake()
         except ssl.SSLWantReadError:
             conn.push()
+        if step == 'hello:answered':
+            conn.sock.recv(1, socket.MSG_PEEK)
     elif what == 'rest':
         say(conn.to_end())
     elif what == 'unwrap':
@@ -170,6 +173,8 @@ for step in rest:
             say('ended')
         except ConnectionResetError:
             say('reset')
+    elif what == 'touch':
+        open(text, 'w').close()
     elif what == 'wait':
         while not os.path.exists(text):
             time.sleep(0.005)

@@ -158,3 +158,75 @@ support.in_both_modes(function(mode)
     end
   end)
 end)
+
+describe('a TLS handshake that has begun', function()
+  local directory
+
+  before_each(function()
+    directory = support.directory()
+    peers.certificate(directory, 'own')
+  end)
+
+  after_each(support.cleanup)
+
+  local RELOADED = [[
+    local server = tls { worker_num = 2, max_wait_time = %g }
+    server:on('connect', function(_, fd) emit('connect', fd) end)
+    server:on('receive', function(self, fd, _, data)
+      if data == 'reload\n' then self:reload() else self:send(fd, data) end
+    end)
+    server:on('close', function(_, fd, reactor) emit('close', fd, reactor) end)
+    server:on('workerStart', function() emit 'worker' end)
+    server:on('workerStop', function() emit 'left' end)
+    run(server)
+  ]]
+
+  -- A client in the middle of its handshake, and the way to let it go on.
+  local function begin(app)
+    local hello, go = directory .. '/hello', directory .. '/go'
+    local client = support.start { 'python3', '-I', '-S', CLIENT, app.where[1], 'hello:answered', 'touch:' .. hello,
+      'wait:' .. go, 'shake', 'rest' }
+    assert(support.eventually(function() return support.read_file(hello) end))
+    return client, function() support.write_file(go, '') end
+  end
+
+  local function reload(app)
+    local client = support.start { 'python3', '-I', '-S', CLIENT, app.where[1], 'shake', 'send:reload', 'rest' }
+    app:expect 'connect'
+    for _ = 1, 2 do app:expect 'worker' end
+    return client
+  end
+
+  -- They met nobody: the old worker read nothing any more, and left without a word.
+  it('is finished when a worker leaves in a reload, BASE', function()
+    local app = support.boot('BASE', APP .. RELOADED:format(15), { args = { directory } })
+    for _ = 1, 2 do app:expect 'worker' end
+    local client, go_on = begin(app)
+    reload(app)
+    app:expect 'left' -- the one without
+    go_on()
+    client:wait()
+    assert.truthy(client.out:find '^TLSv1.2 None new own\n0 %x+ notified\n$', client.out .. client.err)
+    app:expect('connect', 1)
+    app:expect('close', 1, -1)
+    app:expect 'left'
+  end)
+
+  support.in_both_modes(function(mode)
+    it('is cancelled with a word when there is no time left, ' .. mode, function()
+      local app = support.boot(mode, APP .. RELOADED:format(0.5), { args = { directory } })
+      for _ = 1, 2 do app:expect 'worker' end
+      local client, go_on = begin(app)
+      if mode == 'BASE' then
+        reload(app)
+        for _ = 1, 2 do app:expect 'left' end
+      else
+        app:stop()
+      end
+      go_on()
+      client:wait()
+      assert.truthy(client.out:find '^failed .*closed %(EOF%)', client.out .. client.err)
+      assert.equal(0, app:count('connect', 1))
+    end)
+  end)
+end)

@@ -393,6 +393,16 @@ enum sv_tls_step sv_tls_handshake(struct sv_tls *tls) {
     return pushed == -EAGAIN && !tls->is_datagram ? SV_TLS_WANTS_OUTPUT : SV_TLS_WANTS_INPUT;
 }
 
+void sv_tls_cancel(struct sv_tls *tls) {
+    if (tls->state != SV_TLS_SHAKING || tls->ssl.MBEDTLS_PRIVATE(state) <= MBEDTLS_SSL_CLIENT_HELLO)
+        return; /* before its hello it is not known how to speak to it */
+    mbedtls_ssl_send_alert_message(&tls->ssl, MBEDTLS_SSL_ALERT_LEVEL_WARNING, MBEDTLS_SSL_ALERT_MSG_USER_CANCELED);
+    mbedtls_ssl_send_alert_message(&tls->ssl, MBEDTLS_SSL_ALERT_LEVEL_WARNING, MBEDTLS_SSL_ALERT_MSG_CLOSE_NOTIFY);
+    push_output(tls); /* what the socket does not take is lost with the connection */
+    tls->state = SV_TLS_BROKEN;
+    tls->failure = -ECONNABORTED;
+}
+
 /* ------------------------------------------------------------------------------------------------------------ bytes */
 
 bool sv_tls_has_input(const struct sv_tls *tls) {

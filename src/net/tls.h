@@ -105,6 +105,9 @@ enum sv_tls_step { SV_TLS_DONE, SV_TLS_WANTS_INPUT, SV_TLS_WANTS_OUTPUT, SV_TLS_
 /* Goes on with the handshake as far as it can; after FAILED sv_tls_error() says why, and an alert was sent if that was possible. */
 enum sv_tls_step sv_tls_handshake(struct sv_tls *tls);
 
+/* Ends an unfinished handshake for a reason of our own: user_canceled, close_notify (RFC 5246 7.2.2). */
+void sv_tls_cancel(struct sv_tls *tls);
+
 /* Like recv(): bytes; 0 at the end of the stream; -EAGAIN; -EPROTO after a bad record (sv_tls_error()), which may be answered until
  * sv_tls_shut() sends the alert; -errno of the socket. A datagram session gives the bytes of one record at most. */
 ssize_t sv_tls_receive(struct sv_tls *tls, void *data, size_t size);

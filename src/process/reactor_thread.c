@@ -74,6 +74,7 @@ bool sv_reactor_thread_receive(struct sv_reactor_thread *thread, const struct sv
             break;
         case SV_RECORD_QUIESCE:
             sv_reactor_quiet(thread->reactor);
+            sv_reactor_cancel_openings(thread->reactor);
             sv_reactor_pass_on_all(thread->reactor);
             thread->quiesce_until_ns = half_of_shutdown(thread);
             end_quiescing(thread);

@@ -224,6 +224,7 @@ static void begin_leaving(struct sv_runtime *rt, enum sv_worker_phase phase) {
         if (rt->has_reactor) {
             sv_acceptor_stop(&rt->acceptor);
             sv_reactor_quiet(&rt->reactor);
+            if (atomic_load(&rt->shared->is_shutting_down)) sv_reactor_cancel_openings(&rt->reactor);
         }
     }
     worker->phase = phase;
@@ -508,6 +509,7 @@ static bool may_go(struct sv_runtime *rt) {
         if (!has_all && must_drain) return false;
         begin_leaving(rt, SV_WORKER_WAITING);
     }
+    if (!is_late && rt->has_reactor && sv_reactor_is_opening(&rt->reactor)) return false; /* they would meet nobody in the middle of a word */
     if (worker->phase == SV_WORKER_WAITING && has_all) {
         /* messages and results that are ours; the rest of one whose beginning we have would be nobody's */
         if (!is_late && (sv_has_mail(&rt->endpoint) || sv_has_partials_of(&rt->endpoint, is_process_alive, rt))) return false;

@@ -67,6 +67,7 @@ void sv_input_release(struct sv_input *input);
 /* opening.c, for input.c */
 void sv_opening_go_on(struct sv_connection *connection); /* with its handshake */
 void sv_opening_end_handshake(struct sv_connection *connection);
+void sv_opening_cancel(struct sv_connection *connection); /* it ends for a reason of ours, with a word to who speaks TLS already */
 
 /* violation.c: one log line, and the close travels behind what was passed on. */
 void sv_input_violate(struct sv_connection *connection, int code, const char *reason);

@@ -39,6 +39,7 @@ static void become_open(struct sv_connection *connection) {
     free(pem);
     sv_deadline_clear(connection);
     connection->stage = SV_STAGE_OPEN;
+    if (reactor->is_quiet) connection->read_blocks |= SV_BLOCK_QUIET;
     if (rules->is_delayed)
         connection->read_blocks |= SV_BLOCK_UNCONFIRMED;
     else
@@ -131,6 +132,11 @@ void sv_opening_go_on(struct sv_connection *connection) {
     connection->wants_write = sv_tls_pending(connection->tls) > 0;
     sv_opening_end_handshake(connection);
     become_open(connection);
+}
+
+void sv_opening_cancel(struct sv_connection *connection) {
+    if (connection->stage == SV_STAGE_HANDSHAKE && connection->tls) sv_tls_cancel(connection->tls);
+    sv_input_give_up(connection, NULL);
 }
 
 /* Who the client is is known: TLS comes next, where there is any. */

@@ -16,6 +16,7 @@
 #define DATAGRAMS_PER_TURN 64
 #define DISCARD_MAX (1 << 20) /* unread input thrown away at the end, so that the peer gets our data and not a reset */
 #define BATCH_VECTORS 64
+#define SILENT_NS SV_NS_PER_SECOND /* so long who connects may take to his first word before a leaving worker does without him */
 
 static void on_socket(struct ev_loop *ev, ev_io *watcher, int events);
 static void on_datagram(struct ev_loop *ev, ev_io *watcher, int events);
@@ -605,7 +606,7 @@ void sv_reactor_close(struct sv_reactor *reactor, struct sv_connection *connecti
     settle_batch(connection);
     if (connection->is_dead) return;
     if (connection->stage != SV_STAGE_OPEN) {
-        sv_reactor_kill(connection);
+        sv_opening_cancel(connection);
         return;
     }
     struct sv_session *session = connection->session;
@@ -783,8 +784,26 @@ void sv_reactor_quiet(struct sv_reactor *reactor) {
     for (struct sv_link *link = reactor->all.next, *next; link != &reactor->all; link = next) {
         next = link->next;
         struct sv_connection *connection = sv_container(link, struct sv_connection, all);
-        sv_reactor_set_block(reactor, connection, SV_BLOCK_QUIET, true);
+        if (connection->stage == SV_STAGE_OPEN) sv_reactor_set_block(reactor, connection, SV_BLOCK_QUIET, true);
     }
+}
+
+void sv_reactor_cancel_openings(struct sv_reactor *reactor) {
+    for (struct sv_link *link = reactor->all.next, *next; link != &reactor->all; link = next) {
+        next = link->next;
+        struct sv_connection *connection = sv_container(link, struct sv_connection, all);
+        if (connection->stage != SV_STAGE_OPEN) sv_opening_cancel(connection);
+    }
+}
+
+bool sv_reactor_is_opening(const struct sv_reactor *reactor) {
+    int64_t now_ns = sv_now_ns();
+    for (const struct sv_link *link = reactor->all.next; link != &reactor->all; link = link->next) {
+        const struct sv_connection *connection = sv_container(link, const struct sv_connection, all);
+        if (connection->stage == SV_STAGE_OPEN) continue;
+        if (connection->tls || sv_input_kept(&connection->input) || now_ns - connection->began_ns < SILENT_NS) return true;
+    }
+    return false;
 }
 
 void sv_reactor_pass_on_all(struct sv_reactor *reactor) {
@@ -801,7 +820,7 @@ bool sv_reactor_close_all(struct sv_reactor *reactor) {
         enum sv_session_state state = sv_session_get_state(connection->session);
         if (state == SV_SESSION_FLUSHING) continue;
         if (connection->stage != SV_STAGE_OPEN) {
-            sv_reactor_kill(connection);
+            sv_opening_cancel(connection);
             continue;
         }
         if (state == SV_SESSION_OPEN) atomic_store(&connection->session->close_reason, SV_CLOSE_OTHER);

@@ -181,8 +181,12 @@ void sv_reactor_dismiss(struct sv_reactor *reactor, struct sv_connection *connec
 /* Blocks until all output of a connection is in the kernel. 0 or -errno. */
 int sv_reactor_flush_blocking(struct sv_reactor *reactor, struct sv_connection *connection, const void *data, size_t length);
 
-/* Stops reading everything, for good. */
+/* Takes nothing in any more and stops reading everything, for good, but what is on its way to be open (PROXY header, handshake). */
 void sv_reactor_quiet(struct sv_reactor *reactor);
+/* Ends these, with a word to those who speak TLS already. */
+void sv_reactor_cancel_openings(struct sv_reactor *reactor);
+/* There are some that are worth waiting for. */
+bool sv_reactor_is_opening(const struct sv_reactor *reactor);
 /* Passes on the whole packets that were read, whether there is room or not. Not from a callback. */
 void sv_reactor_pass_on_all(struct sv_reactor *reactor);
 /* Closes all connections after their output is flushed, without events. True when none is left. */
