@@ -6,9 +6,10 @@ local TALK = [[
   local socket = srvlua.socket
   local function talk(who, port)
     local sock = socket.tcp()
-    sock:settimeouts(2000, 2000, 60)
+    sock:settimeouts(5000, 5000, 5000)
     emit(who, sock:connect('localhost', port), sock:send { who, '\n' }, sock:receive(), sock:receive(3),
       sock:receiveuntil '--'())
+    sock:settimeouts(5000, 5000, 60)
     emit(who .. ' timeout', sock:receive(5))
     emit(who .. ' kept', sock:setkeepalive(), sock:connect('localhost', port), sock:getreusedtimes())
     emit(who .. ' refused', sock:connect('127.0.0.1', 1))

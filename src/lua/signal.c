@@ -1,4 +1,7 @@
 /* signal.c: Process.signal: Lua functions that handle signals, called from the loop. */
+#include <signal.h>
+#include <time.h>
+
 #include "lua/coroutine.h"
 #include "lua/errors.h"
 #include "lua/process.h"
@@ -49,6 +52,19 @@ static srvlua_signal_callback check_handler(lua_State *L) {
     return on_signal;
 }
 
+/* What came while a signal was ignored is not for the next handler, nor for the kernel's default. */
+static void drop_ignored(lua_State *L, const struct sv_lua *lua, int signo) {
+    const struct timespec now = {0, 0};
+    sigset_t one;
+
+    lua_rawgeti(L, LUA_REGISTRYINDEX, lua->signals_ref);
+    lua_rawgeti(L, -1, signo);
+    if (lua_type(L, -1) == LUA_TNUMBER && sigemptyset(&one) == 0 && sigaddset(&one, signo) == 0)
+        while (sigtimedwait(&one, NULL, &now) == signo)
+            ;
+    lua_pop(L, 2);
+}
+
 int sv_lua_process_signal(lua_State *L) {
     struct sv_lua *lua = sv_lua_of(L);
     int signo = sv_lua_check_int(L, 1);
@@ -58,6 +74,7 @@ int sv_lua_process_signal(lua_State *L) {
 
     if (!loop)
         return sv_lua_fail_with(L, SRVLUA_ERROR_WRONG_OPERATION, "signals are handled by a loop, and this process has none");
+    drop_ignored(L, lua, signo);
     if (srvlua_signal(loop, signo, callback, lua, &status) < 0)
         return sv_lua_fail(L, &status);
     lua_settop(L, 2);
