@@ -40,9 +40,11 @@ extern "C" {
 #if defined(__GNUC__)
 #define SRVLUA_API __attribute__((visibility("default")))
 #define SRVLUA_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
+#define SRVLUA_EXTENSION __extension__
 #else
 #define SRVLUA_API
 #define SRVLUA_PRINTF(format_index, first)
+#define SRVLUA_EXTENSION
 #endif
 
 typedef struct srvlua_server srvlua_server;
@@ -276,7 +278,8 @@ struct srvlua_setting {
 #define SRVLUA_SET_NUMBER(name, number) {name, {SRVLUA_VALUE_NUMBER, 0, number, NULL, 0, NULL, NULL}}
 #define SRVLUA_SET_STRING(name, text) {name, {SRVLUA_VALUE_STRING, 0, 0, text, strlen(text), NULL, NULL}}
 #define SRVLUA_SET_LIST(name, entries, count) {name, {SRVLUA_VALUE_LIST, 0, 0, NULL, count, entries, NULL}}
-#define SRVLUA_SET_FUNCTION(name, function) {name, {SRVLUA_VALUE_FUNCTION, 0, 0, NULL, 0, NULL, (const void *)(function)}}
+#define SRVLUA_SET_FUNCTION(name, function) \
+    {name, {SRVLUA_VALUE_FUNCTION, 0, 0, NULL, 0, NULL, SRVLUA_EXTENSION(const void *)(function)}}
 
 /* ---------------------------------------------------------------------------------------------- life of a server */
 
