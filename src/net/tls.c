@@ -420,7 +420,7 @@ static int read_record(struct sv_tls *tls, unsigned char *data, size_t size) {
     unsigned char number[sizeof tls->ssl.MBEDTLS_PRIVATE(cur_out_ctr)];
     size_t length = scratch->output_length;
     memcpy(number, tls->ssl.MBEDTLS_PRIVATE(cur_out_ctr), sizeof number);
-    int result = mbedtls_ssl_read(&tls->ssl, data, size);
+    int result = sv_tls_stack_read(&scratch->reading, &tls->ssl, data, size);
     if (result >= 0 || result == MBEDTLS_ERR_SSL_WANT_READ || result == MBEDTLS_ERR_SSL_WANT_WRITE || tls->is_datagram)
         return result;
     scratch->output_length = length;
@@ -551,7 +551,7 @@ ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count) 
     for (unsigned records = 0; cursor.count > 0 && records < tls->burst && !tls->output.data; records++) {
         size_t length;
         const unsigned char *piece = next_piece(&cursor, limit, scratch->plain, &length);
-        int written = mbedtls_ssl_write(&tls->ssl, piece, length);
+        int written = sv_tls_stack_write(&scratch->writing, &tls->ssl, piece, length);
         if (written == MBEDTLS_ERR_SSL_WANT_WRITE || written == MBEDTLS_ERR_SSL_WANT_READ)
             break;
         if (written < 0) {

@@ -105,9 +105,18 @@ extern const uint16_t sv_tls_default_groups[];  /* ended by 0 */
 #define SV_TLS_BURST 4u                           /* records that go out with one system call */
 #define SV_TLS_READ_AHEAD 65536u
 
+/* tls_stack.c: mbedtls_ssl_write and _read with the stack where they are fastest. */
+struct sv_tls_stack { /* what is known of one direction */
+    uint8_t tries;
+    int64_t least_ns[2]; /* of a full record, by position */
+};
+int sv_tls_stack_write(struct sv_tls_stack *stack, mbedtls_ssl_context *ssl, const unsigned char *data, size_t length);
+int sv_tls_stack_read(struct sv_tls_stack *stack, mbedtls_ssl_context *ssl, unsigned char *data, size_t size);
+
 /* Nothing lies in `output` and `plain` between two calls. */
 struct sv_tls_scratch {
     struct sv_tls *owner; /* whose input it is */
+    struct sv_tls_stack reading, writing;
     size_t begin, end;
     size_t output_length;
     unsigned char input[SV_TLS_READ_AHEAD];

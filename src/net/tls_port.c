@@ -44,6 +44,7 @@ struct sv_tls_scratch *sv_tls_scratch_new(void) {
     struct sv_tls_scratch *scratch = malloc(sizeof *scratch); /* touched as used */
     if (scratch) {
         scratch->owner = NULL;
+        scratch->reading = scratch->writing = (struct sv_tls_stack){0};
         scratch->begin = scratch->end = scratch->output_length = 0;
     }
     return scratch;
