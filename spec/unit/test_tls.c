@@ -1,6 +1,7 @@
 /* TLS connections between an mbedTLS client and ours, over socket pairs: handshakes, bytes, ends. */
 #include <malloc.h>
 
+#include "net/tls_internal.h"
 #include "tls_client.h"
 
 static const struct client_wish nothing = {0};
@@ -189,6 +190,35 @@ static void bulk(const struct client_wish *wish) {
 TEST(bulk_both_ways_through_tiny_buffers) { bulk(&nothing); }
 
 TEST(bulk_in_small_records) { bulk(&(struct client_wish){.wants_small_records = true, .only_1_2 = true}); }
+
+/* What a client takes at once is not left to later calls, though records go out a few at a time. Both positions of the stack are
+ * tried meanwhile, as often as it takes and no longer. */
+TEST(much_goes_out_with_one_call) {
+    enum { TOTAL = 6 * SV_TLS_RECORD };
+    struct server server = {0};
+    struct pair pair;
+    static unsigned char data[TOTAL], room[TOTAL];
+    int size = 4 * TOTAL;
+    bool is_right = true;
+    open_server(&server, NULL, NULL);
+    CHECK(connect_pair(&pair, &server, &nothing));
+    CHECK(setsockopt(pair.fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) == 0 ||
+          setsockopt(pair.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size) == 0);
+    for (size_t i = 0; i < TOTAL; i++)
+        data[i] = byte_at(i);
+    for (int turn = 0; turn < 5; turn++) {
+        struct iovec parts[2] = {{data, TOTAL - SV_TLS_RECORD}, {data + TOTAL - SV_TLS_RECORD, SV_TLS_RECORD}};
+        CHECK(sv_tls_send(pair.tls, parts, 2) == TOTAL);
+        size_t read = 0, count;
+        while (read < TOTAL && (count = read_client(&pair.client, room + read, TOTAL - read)) > 0)
+            read += count;
+        is_right &= read == TOTAL && memcmp(room, data, TOTAL) == 0;
+        CHECK(server.scratch->writing.tries == (turn < 2 ? 6 * (turn + 1) : 16));
+    }
+    CHECK(is_right && server.scratch->writing.least_ns[0] > 0 && server.scratch->writing.least_ns[1] > 0);
+    close_pair(&pair);
+    close_server(&server, true);
+}
 
 /* A client that never reads gets one burst of memory and no more. */
 TEST(output_of_a_client_that_does_not_read) {

@@ -19,6 +19,7 @@
 /* Records without data (empty ones, warnings) in one call of receive, and alerts that a peer may make us send in its life. */
 #define EMPTY_RECORDS_MAX 32u
 #define UNASKED_MAX 8u
+#define SEND_MAX (1u << 20) /* plain bytes that one call takes at most: one fast client must not keep the others waiting */
 #define ALERT_RECORD 21
 #define HANDSHAKE_RECORD 22
 
@@ -535,10 +536,36 @@ static size_t record_limit(const struct sv_tls *tls) {
     return limit > 0 && limit < (int)SV_TLS_RECORD ? (size_t)limit : SV_TLS_RECORD;
 }
 
-ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count) {
+/* Encrypts a few records and writes them with one system call. 0, -EAGAIN: the socket takes no more, or another error. */
+static int send_burst(struct sv_tls *tls, struct cursor *cursor, size_t limit, size_t *taken) {
     struct sv_tls_scratch *scratch = tls->port->scratch;
+    size_t before = *taken;
+    for (unsigned records = 0; cursor->count > 0 && records < tls->burst && !tls->output.data; records++) {
+        size_t length;
+        const unsigned char *piece = next_piece(cursor, limit, scratch->plain, &length);
+        int written = sv_tls_stack_write(&scratch->writing, &tls->ssl, piece, length);
+        if (written == MBEDTLS_ERR_SSL_WANT_WRITE || written == MBEDTLS_ERR_SSL_WANT_READ)
+            break;
+        if (written < 0) {
+            scratch->output_length = 0;
+            return fail(tls, written);
+        }
+        *taken += (size_t)written;
+        skip(cursor, (size_t)written);
+    }
+    int result = push_output(tls);
+    tls->plain = *taken - before;
+    /* What a slow client did not take is in memory: put less together next time. */
+    if (tls->output.data)
+        tls->burst = 1;
+    else if (tls->burst < SV_TLS_BURST)
+        tls->burst++;
+    return result;
+}
+
+ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count) {
     struct cursor cursor = {.vector = vectors, .count = count};
-    size_t taken = 0;
+    size_t taken = 0, before;
     if (tls->state == SV_TLS_BROKEN)
         return tls->failure;
     if (tls->state < SV_TLS_OPEN || tls->is_shut)
@@ -548,28 +575,12 @@ ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count) 
         return result;
     skip(&cursor, 0); /* over empty vectors */
     size_t limit = record_limit(tls);
-    for (unsigned records = 0; cursor.count > 0 && records < tls->burst && !tls->output.data; records++) {
-        size_t length;
-        const unsigned char *piece = next_piece(&cursor, limit, scratch->plain, &length);
-        int written = sv_tls_stack_write(&scratch->writing, &tls->ssl, piece, length);
-        if (written == MBEDTLS_ERR_SSL_WANT_WRITE || written == MBEDTLS_ERR_SSL_WANT_READ)
-            break;
-        if (written < 0) {
-            scratch->output_length = 0;
-            return fail(tls, written);
-        }
-        taken += (size_t)written;
-        skip(&cursor, (size_t)written);
-    }
-    result = push_output(tls);
+    do {
+        before = taken;
+        result = send_burst(tls, &cursor, limit, &taken);
+    } while (result == 0 && cursor.count > 0 && taken > before && taken < SEND_MAX);
     if (result < 0 && result != -EAGAIN)
         return result;
-    tls->plain = taken;
-    /* What a slow client did not take is in memory: put less together next time. */
-    if (tls->output.data)
-        tls->burst = 1;
-    else if (tls->burst < SV_TLS_BURST)
-        tls->burst++;
     return taken > 0 ? (ssize_t)taken : count > 0 && cursor.count > 0 ? -EAGAIN : 0;
 }
 
