@@ -13,9 +13,9 @@
 #include "net/tls_internal.h"
 
 /* System calls that one call makes at most to read: a peer that sends faster than we decrypt must not keep the reactor. */
-#define READS_OF_HANDSHAKE 8u
 #define READS_OF_RECEIVE 1u
 #define READS_OF_DATAGRAMS 64u
+#define READS_OF_DATAGRAM_HANDSHAKE 8u
 /* Records without data (empty ones, warnings) in one call of receive, and alerts that a peer may make us send in its life. */
 #define EMPTY_RECORDS_MAX 32u
 #define UNASKED_MAX 8u
@@ -367,12 +367,13 @@ enum sv_tls_step sv_tls_handshake(struct sv_tls *tls) {
         fail(tls, MBEDTLS_ERR_SSL_INTERNAL_ERROR);
         return SV_TLS_FAILED;
     }
+    tls->reads_left = tls->is_datagram ? READS_OF_DATAGRAM_HANDSHAKE : READS_OF_RECEIVE;
     if (tls->state == SV_TLS_FRESH) {
         enum sv_tls_step step = begin(tls);
         if (step != SV_TLS_DONE)
             return step;
+        tls->reads_left = 0; /* that was all that could be there before we have answered */
     }
-    tls->reads_left = READS_OF_HANDSHAKE;
     int shaken = shake(tls);
     if (shaken != 0 && shaken != MBEDTLS_ERR_SSL_WANT_READ && shaken != MBEDTLS_ERR_SSL_WANT_WRITE)
         alert(tls, shaken);
