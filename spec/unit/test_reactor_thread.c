@@ -41,7 +41,7 @@ static struct fixture *set_up(void) {
     struct sv_runtime *rt = &fixture->rt;
     size_t bytes = sv_ipc_bytes(1, WORKERS, SLOTS, &sizes) + sv_session_table_bytes(1024) + sizeof(struct sv_shared) +
                    SLOTS * sizeof(struct sv_slot) + 65536;
-    fixture->rules = (struct sv_port_rules){.type = SRVLUA_SOCK_UNIX_STREAM, .listener_fd = -1, .output_limit = 1 << 20, .has_close_events = true};
+    fixture->rules = (struct sv_port_rules){.type = SRVLUA_SOCK_UNIX_STREAM, .listener_fd = -1, .output_limit = 1 << 20, .has_close_events = true, .has_close_callback = true};
     rt->sink = sv_log_sink_new();
     if (!rt->sink || sv_arena_map(&rt->arena, bytes) || sv_session_table_init(&rt->sessions, &rt->arena, 1024, 0) ||
         sv_ipc_init(&rt->ipc, &rt->arena, true, 1, WORKERS, SLOTS, &sizes))
@@ -269,6 +269,51 @@ TEST(a_close_callback_that_its_worker_died_before_is_asked_for_again) {
     send_quietly(&fixture->lives[0][0], session, "so long");
     tell(&fixture->lives[0][0], SV_RECORD_CLOSE, atomic_load(&session->id), SV_CLOSE_ANSWER);
     CHECK(gets(client, "so long"));
+    close(client);
+    tear_down(fixture);
+}
+
+/* Without a close callback nobody is woken by a client that came and went without a word. */
+TEST(the_end_of_a_silent_client_is_not_announced_to_nobody) {
+    struct fixture *fixture = set_up();
+    struct sv_session *session;
+    fixture->rules.has_close_callback = false;
+    int client = connect_client(fixture, &session);
+    shutdown(client, SHUT_WR);
+    CHECK(gets(client, ""));
+    CHECK(!sv_has_mail_from(&fixture->lives[0][0], sv_endpoint_of_reactor(0)));
+    close(client);
+    tear_down(fixture);
+}
+
+/* ... but who has got something of it may still answer until it has seen the end. */
+TEST(the_end_of_a_client_that_spoke_is_announced_without_a_callback_too) {
+    struct fixture *fixture = set_up();
+    struct sv_session *session;
+    fixture->rules.has_close_callback = false;
+    int client = connect_client(fixture, &session);
+    CHECK(write(client, "question", 8) == 8);
+    shutdown(client, SHUT_WR);
+    CHECK(hears(fixture, 0, 0, SV_RECORD_CLOSED));
+    send_quietly(&fixture->lives[0][0], session, "answer");
+    tell(&fixture->lives[0][0], SV_RECORD_CLOSE, atomic_load(&session->id), SV_CLOSE_ANSWER);
+    CHECK(gets(client, "answer"));
+    close(client);
+    tear_down(fixture);
+}
+
+/* A send that waits for room learns of the end by its close event. */
+TEST(the_end_of_a_client_that_a_send_waits_for_is_announced) {
+    struct fixture *fixture = set_up();
+    struct sv_session *session;
+    fixture->rules.has_close_callback = false;
+    fixture->rules.low_watermark = -1; /* never reached */
+    int client = connect_client(fixture, &session);
+    tell(&fixture->lives[0][0], SV_RECORD_WANT_OUTPUT_LOW, atomic_load(&session->id), 0);
+    shutdown(client, SHUT_WR);
+    CHECK(hears(fixture, 0, 0, SV_RECORD_CLOSED));
+    tell(&fixture->lives[0][0], SV_RECORD_CLOSE, atomic_load(&session->id), SV_CLOSE_ANSWER);
+    CHECK(gets(client, ""));
     close(client);
     tear_down(fixture);
 }

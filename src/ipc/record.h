@@ -15,6 +15,7 @@ enum sv_record_type {
     SV_RECORD_RECEIVE,       /* value: reactor id; stamp; payload: data */
     SV_RECORD_PACKET,        /* id: 0; value: port index; stamp; payload: struct sv_packet_head, data */
     SV_RECORD_CLOSED,        /* value: reactor id, or -1 closed by the server: run the close callback, then answer CLOSE */
+    SV_RECORD_GONE,          /* nobody has heard of the connection but by its CONNECT record without an event: forget that */
     SV_RECORD_BUFFER_FULL,   /* value: reactor id */
     SV_RECORD_BUFFER_EMPTY,  /* value: reactor id */
     SV_RECORD_OUTPUT_LOW,    /* the answer to WANT_OUTPUT_LOW: the queue has fallen to the low watermark */

@@ -70,11 +70,11 @@ struct sv_connection {
     uint16_t port; /* index */
     uint16_t read_blocks;   /* enum sv_read_block */
     uint16_t is_above_high : 1, is_dead : 1, is_reset : 1, is_owed_close : 1, wants_low : 1, is_left_closing : 1, has_said_goodbye : 1,
-        is_counted : 1, wants_write : 1, is_deaf : 1;
+        is_counted : 1, wants_write : 1, is_deaf : 1, is_known : 1;
                          /* owed: CLOSED was announced, not answered; wants_low: a send waits for the queue; left: whoever was
                          closing it may have died meanwhile; goodbye: close_notify was sent, or is not to be; counted: as a handshake;
                          wants_write: its handshake does; deaf: it takes nothing any more, and what it had sent is still passed on:
-                         CLOSED is announced behind that */
+                         CLOSED is announced behind that; known: a worker was given an event of it */
     uint8_t stage;          /* enum sv_stage */
     uint8_t deadline;       /* enum sv_deadline_kind of the list it is in */
     uint32_t target;        /* worker that gets its events; UINT32_MAX: chosen per packet */

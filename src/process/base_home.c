@@ -65,6 +65,12 @@ static void base_notify(void *context, struct sv_connection *connection, uint16_
         sv_worker_stash(rt, &message); /* it may have come up inside a callback's send */
 }
 
+/* The close event is a function call here. */
+static bool base_forget(void *context, struct sv_connection *connection) {
+    (void)context, (void)connection;
+    return false;
+}
+
 static bool base_datagram(void *context, const struct sv_port_rules *port, const struct sv_address *from, const void *data,
                           size_t length, int64_t stamp_ns) {
     struct sv_runtime *rt = context;
@@ -110,6 +116,7 @@ int sv_base_set_up(struct sv_runtime *rt) {
                                                .may_deliver = base_may_deliver,
                                                .deliver = base_deliver,
                                                .notify = base_notify,
+                                               .forget = base_forget,
                                                .datagram = base_datagram,
                                                .gone = base_gone}};
     struct srvlua_status status;

@@ -299,7 +299,7 @@ void sv_reactor_begin_close(struct sv_connection *connection, enum sv_close_reas
     if (!connection->is_deaf) note_close(session, reason, close_errno);
     connection->is_deaf = 0;
     sv_reactor_set_block(reactor, connection, SV_BLOCK_CLOSING, true);
-    if (!sv_port_rules_of(connection)->has_close_events) {
+    if (!sv_port_rules_of(connection)->has_close_events || reactor->home.forget(reactor->home.context, connection)) {
         answer_close(connection);
         return;
     }

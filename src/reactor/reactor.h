@@ -33,7 +33,7 @@ struct sv_port_rules {
     int64_t output_limit, high_watermark, low_watermark; /* bytes; 0: no limit, no events */
     int64_t heartbeat_ns, idle_ns;                       /* 0: off */
     bool has_close_events;  /* CLOSED is announced and answered before the socket is closed */
-    bool has_connect_event, has_buffer_full, has_buffer_empty;
+    bool has_connect_event, has_close_callback, has_buffer_full, has_buffer_empty;
     bool is_delayed;        /* enable_delay_receive */
 
     struct sv_framer_rules framing; /* of stream ports */
@@ -71,6 +71,8 @@ struct sv_reactor_home { /* where events go */
                     unsigned char **owned);
     /* SV_RECORD_CONNECT (payload: struct sv_tls_info and PEM, or nothing), _CLOSED, _BUFFER_FULL, _BUFFER_EMPTY; never lost. */
     void (*notify)(void *context, struct sv_connection *connection, uint16_t type, int32_t value, const void *payload, size_t length);
+    /* The connection ends. True if its worker need not be asked: nobody could miss a close callback, or send anything before it. */
+    bool (*forget)(void *context, struct sv_connection *connection);
     /* A datagram; false: the worker has no room, stop reading that socket until sv_reactor_resume_datagrams(). */
     bool (*datagram)(void *context, const struct sv_port_rules *port, const struct sv_address *from, const void *data,
                      size_t length, int64_t stamp_ns);

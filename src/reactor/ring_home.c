@@ -210,6 +210,7 @@ static void account(struct sv_ring_home *home, struct sv_connection *connection,
     atomic_store_explicit(&session->dispatched_bytes,
                           atomic_load_explicit(&session->dispatched_bytes, memory_order_relaxed) + length, memory_order_relaxed);
     connection->undelivered += length;
+    connection->is_known = 1;
     keep_target(home, connection, number);
     sv_count(home->reactor->counters, SV_COUNT_DISPATCHED, 1);
 }
@@ -262,7 +263,7 @@ static bool put_unannounced(struct sv_ring_home *home, struct sv_ring_target *ta
     struct sv_record *record = writer ? sv_ring_reserve(writer, (uint32_t)length) : NULL;
     if (!record) return false;
     fill(record, type, id, value, 0, (uint32_t)length);
-    memcpy(record->payload, payload, length);
+    if (length) memcpy(record->payload, payload, length);
     sv_send_unannounced(home->endpoint, target->endpoint, record);
     return true;
 }
@@ -279,8 +280,18 @@ static void notify(void *context, struct sv_connection *connection, uint16_t typ
     keep_target(home, connection, number);
     struct sv_ring_target *target = &home->targets[number];
     bool may_wait = type == SV_RECORD_CONNECT && !rules->has_connect_event;
-    if (!may_wait || !put_unannounced(home, target, type, connection->id, value, payload, length))
-        put(home, target, type, connection->id, value, 0, payload, length, NULL);
+    if (may_wait && put_unannounced(home, target, type, connection->id, value, payload, length)) return;
+    connection->is_known = 1;
+    put(home, target, type, connection->id, value, 0, payload, length, NULL);
+}
+
+/* A client that came and went without a word: its worker may sleep on. It learns that it is gone when it next wakes up. */
+static bool forget(void *context, struct sv_connection *connection) {
+    struct sv_ring_home *home = context;
+    const struct sv_port_rules *rules = &home->reactor->ports[connection->port];
+    if (rules->has_close_callback || connection->is_known || connection->wants_low || !home->is_sticky || home->ask) return false;
+    if (!connection->tls) return true;
+    return put_unannounced(home, &home->targets[connection->target], SV_RECORD_GONE, connection->id, 0, NULL, 0);
 }
 
 static bool datagram(void *context, const struct sv_port_rules *port, const struct sv_address *from, const void *data,
@@ -306,7 +317,7 @@ static void gone(void *context, struct sv_connection *connection) {
 
 struct sv_reactor_home sv_ring_home_table(struct sv_ring_home *home) {
     return (struct sv_reactor_home){
-        .context = home, .reserve = reserve, .commit = commit, .may_deliver = may_deliver, .deliver = deliver, .notify = notify, .datagram = datagram, .gone = gone};
+        .context = home, .reserve = reserve, .commit = commit, .may_deliver = may_deliver, .deliver = deliver, .notify = notify, .forget = forget, .datagram = datagram, .gone = gone};
 }
 
 /* --------------------------------------------------------------------------------------------- room, replacement */

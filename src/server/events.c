@@ -221,6 +221,7 @@ void sv_events_deliver(void *context, const struct sv_message *message) {
         case SV_RECORD_PACKET: on_packet(server, message); break;
         case SV_RECORD_CONNECT: on_connection_event(server, message, SRVLUA_ON_CONNECT); break;
         case SV_RECORD_CLOSED: on_closed(server, message); break;
+        case SV_RECORD_GONE: sv_tls_sessions_remove(&server->tls_sessions, message->id); break;
         case SV_RECORD_BUFFER_FULL: on_connection_event(server, message, SRVLUA_ON_BUFFER_FULL); break;
         case SV_RECORD_BUFFER_EMPTY: on_connection_event(server, message, SRVLUA_ON_BUFFER_EMPTY); break;
         case SV_RECORD_OUTPUT_LOW: sv_output_wait_end(server, message->id); break;

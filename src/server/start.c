@@ -144,6 +144,7 @@ static int make_rules(srvlua_server *server, struct srvlua_status *status) {
                                         .idle_ns = (int64_t)(settings->max_idle_time * 1e9),
                                         .has_close_events = has_events,
                                         .has_connect_event = has_events && has_callback(server, port, SRVLUA_ON_CONNECT),
+                                        .has_close_callback = has_callback(server, port, SRVLUA_ON_CLOSE),
                                         .has_buffer_full = has_events && has_callback(server, port, SRVLUA_ON_BUFFER_FULL),
                                         .has_buffer_empty = has_events && has_callback(server, port, SRVLUA_ON_BUFFER_EMPTY),
                                         .is_delayed = server->effective.enable_delay_receive,
