@@ -124,8 +124,7 @@ int sv_base_set_up(struct sv_runtime *rt) {
     if (result) sv_log_about(&rt->log, SRVLUA_LOG_ERROR, 0, -result, "the reactor cannot start: %s", status.message);
     if (result) return result;
     rt->has_reactor = true;
-    sv_runtime_fill_acceptor(rt, base_accepted, rt);
-    rt->acceptor.owner = rt->endpoint.id;
+    sv_runtime_fill_acceptor(rt, &rt->acceptor, base_accepted, rt);
     rt->acceptor.reactor = (uint16_t)rt->slot;
     return sv_acceptor_init(&rt->acceptor);
 }

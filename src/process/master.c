@@ -1,5 +1,5 @@
-/* master.c: the starting process in PROCESS mode. Its main thread accepts, takes signals and runs the master's callbacks; the
- * clients belong to its reactor threads, the workers to the manager.
+/* master.c: the starting process in PROCESS mode. Its main thread takes signals, runs the master's callbacks and accepts clients for
+ * its reactor threads (a single one does that itself), whose they are then; the workers belong to the manager.
  *
  *             manager READY          asked to                 every QUIESCED           manager gone        every DRAINED
  *  STARTING ────────────────► RUNNING ───────► QUIESCING ───────────────────► STOPPING ─────────────► DRAINING ──────────► LEAVING
@@ -231,8 +231,8 @@ static int start_reactors(struct master *master) {
         master->thread_count++;
     }
     sv_renewals_begin(rt, pass_certificates_on, master);
-    sv_runtime_fill_acceptor(rt, is_alone ? keep : pass_on, master);
-    rt->acceptor.owner = rt->endpoint.id;
+    if (!is_alone && master->thread_count == 1) return 0; /* it accepts itself */
+    sv_runtime_fill_acceptor(rt, &rt->acceptor, is_alone ? keep : pass_on, master);
     return sv_acceptor_init(&rt->acceptor);
 }
 

@@ -125,17 +125,19 @@ void sv_runtime_abandon(struct sv_runtime *rt) {
     sv_signals_release(&rt->saved_signals);
 }
 
-void sv_runtime_fill_acceptor(struct sv_runtime *rt, bool (*accepted)(void *context, struct sv_session *session), void *context) {
-    rt->acceptor = (struct sv_acceptor){.loop = &rt->loop,
-                                        .ipc = &rt->ipc,
-                                        .sessions = &rt->sessions,
-                                        .counters = rt->counters,
-                                        .ports = rt->ports,
-                                        .port_count = rt->port_count,
-                                        .log = rt->log,
-                                        .max_connection = rt->config.max_connection,
-                                        .accepted = accepted,
-                                        .context = context};
+void sv_runtime_fill_acceptor(struct sv_runtime *rt, struct sv_acceptor *acceptor,
+                              bool (*accepted)(void *context, struct sv_session *session), void *context) {
+    *acceptor = (struct sv_acceptor){.loop = &rt->loop,
+                                     .ipc = &rt->ipc,
+                                     .sessions = &rt->sessions,
+                                     .counters = rt->counters,
+                                     .ports = rt->ports,
+                                     .port_count = rt->port_count,
+                                     .log = rt->log,
+                                     .max_connection = rt->config.max_connection,
+                                     .owner = rt->endpoint.id,
+                                     .accepted = accepted,
+                                     .context = context};
 }
 
 int sv_runtime_fire(struct sv_runtime *rt, enum srvlua_event event) {

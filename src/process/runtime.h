@@ -196,7 +196,7 @@ struct sv_runtime {
     struct sv_outbox orders; /* master, manager: that wait for room */
     struct sv_renewals renewals;
     struct sv_fault *fault; /* worker with a manager */
-    struct sv_acceptor acceptor; /* master; BASE: workers */
+    struct sv_acceptor acceptor; /* master with several reactor threads; BASE: workers */
     struct sv_reactor reactor;   /* BASE: workers */
     bool has_reactor;
     bool is_reloading;   /* manager */
@@ -301,8 +301,9 @@ int sv_base_set_up(struct sv_runtime *rt);
 /* Every connection gets its close event, then what was accepted for it goes out, as long as there is time. */
 void sv_base_close_connections(struct sv_runtime *rt);
 void sv_worker_handle_stash(struct sv_runtime *rt);
-/* What acceptors of all processes have in common. */
-void sv_runtime_fill_acceptor(struct sv_runtime *rt, bool (*accepted)(void *context, struct sv_session *session), void *context);
+/* What acceptors have in common, for one on the process's own loop. */
+void sv_runtime_fill_acceptor(struct sv_runtime *rt, struct sv_acceptor *acceptor,
+                              bool (*accepted)(void *context, struct sv_session *session), void *context);
 
 /* daemon.c */
 int sv_daemonize(struct sv_runtime *rt, struct srvlua_status *status);
@@ -330,6 +331,7 @@ struct sv_reactor_thread {
         struct sv_endpoint endpoint;
         struct srvlua_loop loop;
         struct sv_reactor reactor;
+        struct sv_acceptor acceptor; /* unused with several reactors: the master deals connections out to them */
     } own;
 };
 /* Members rt and number are set by the caller. 0 or -errno. */

@@ -142,7 +142,7 @@ int sv_acceptor_init(struct sv_acceptor *acceptor) {
 }
 
 void sv_acceptor_start(struct sv_acceptor *acceptor) {
-    if (acceptor->is_accepting) return;
+    if (!acceptor->watchers || acceptor->is_accepting) return;
     acceptor->is_accepting = true;
     watch_listeners(acceptor, true);
 }

@@ -1,6 +1,7 @@
 /* accept.h: takes connections from the listening sockets and gives each a session.
  *
- * runs in: the master's main thread (PROCESS) or each worker's loop (BASE). What becomes of a session is the hook's business. */
+ * runs in: the master's main thread or its only reactor thread (PROCESS), or each worker's loop (BASE). What becomes of a session is
+ * the hook's business. */
 #ifndef SV_REACTOR_ACCEPT_H
 #define SV_REACTOR_ACCEPT_H
 
@@ -16,9 +17,9 @@ struct sv_acceptor {
     uint16_t port_count;
     struct sv_log log;
     int64_t max_connection;
-    uint32_t owner;     /* BASE: endpoint of this worker; PROCESS: set by the hook */
-    uint16_t reactor;   /* BASE: worker id */
-    /* A claimed session with everything but owner and reactor (PROCESS) filled in; false: it could not be passed on. */
+    uint32_t owner;     /* endpoint that sessions are for; the hook may choose another */
+    uint16_t reactor;   /* its number as users see it */
+    /* A claimed session with everything filled in; false: it could not be passed on. */
     bool (*accepted)(void *context, struct sv_session *session);
     void *context;
 
@@ -30,7 +31,7 @@ struct sv_acceptor {
     struct sv_log_limit limit_warning, descriptor_warning;
 };
 
-/* Members up to `context` are set by the caller. 0 or -errno. */
+/* Members up to `context` are set by the caller. 0 or -errno. The others do nothing without it. */
 int sv_acceptor_init(struct sv_acceptor *acceptor);
 void sv_acceptor_start(struct sv_acceptor *acceptor);
 void sv_acceptor_stop(struct sv_acceptor *acceptor);
