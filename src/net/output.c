@@ -11,7 +11,7 @@
 #define VECTORS 64
 #define FILE_PIECE 16384 /* read and encrypted at a time: a TLS record */
 #define FLUSH_MAX (1 << 20) /* per call: one fast client must not keep the others waiting */
-#define POOL_MAX 64         /* 1 MiB kept at most */
+#define POOL_MAX 256        /* 4 MiB kept at most: what a few clients at their socket_buffer_size take, without new pages each time */
 #define SMALL_BLOCK 1024
 
 enum part_kind { PART_BLOCK, PART_OWNED, PART_FILE };
@@ -82,26 +82,42 @@ static size_t block_size(const struct sv_output *output) {
     return wanted ? wanted : SMALL_BLOCK;
 }
 
+/* Copies into new blocks, behind `output`. A long piece takes several: pooled blocks hold pages that are there already, and each is
+ * free as soon as its bytes are sent. 0 or -ENOMEM with nothing queued. */
+static int append_blocks(struct sv_output *output, struct sv_output_pool *pool, const unsigned char *data, size_t length) {
+    struct sv_output blocks = {0};
+    size_t last_capacity = block_size(output);
+    while (length) {
+        size_t part_length = length < SV_OUTPUT_BLOCK_BYTES ? length : SV_OUTPUT_BLOCK_BYTES;
+        size_t capacity = part_length > last_capacity ? part_length : last_capacity;
+        struct sv_output_part *part = take_block(pool, capacity);
+        if (!part) {
+            sv_output_clear(&blocks, pool);
+            return -ENOMEM;
+        }
+        memcpy(part->data, data, part_length);
+        part->end = (int64_t)part_length;
+        link_part(&blocks, part);
+        data += part_length;
+        length -= part_length;
+    }
+    if (output->last)
+        output->last->next = blocks.first;
+    else
+        output->first = blocks.first;
+    output->last = blocks.last;
+    output->allocated += blocks.allocated;
+    return 0;
+}
+
 int sv_output_append(struct sv_output *output, struct sv_output_pool *pool, const void *data, size_t length) {
     const unsigned char *from = data;
     struct sv_output_part *last = output->last;
     if (!length) return 0;
     size_t room = last && last->kind == PART_BLOCK ? (size_t)(last->capacity - last->end) : 0;
     size_t head = room < length ? room : length;
-    if (length > head) { /* allocate first, so that nothing is queued when memory is out */
-        size_t rest = length - head;
-        size_t capacity = block_size(output);
-        if (capacity < rest) capacity = rest;
-        struct sv_output_part *part = take_block(pool, capacity);
-        if (!part) return -ENOMEM;
-        memcpy(part->data, from + head, rest);
-        part->end = (int64_t)rest;
-        if (head) {
-            memcpy(last->data + last->end, from, head);
-            last->end += (int64_t)head;
-        }
-        link_part(output, part);
-    } else {
+    if (length > head && append_blocks(output, pool, from + head, length - head)) return -ENOMEM;
+    if (head) {
         memcpy(last->data + last->end, from, head);
         last->end += (int64_t)head;
     }
