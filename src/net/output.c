@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #define VECTORS 64
-#define FILE_PIECE 16384 /* read and encrypted at a time: a TLS record */
+#define FILE_PIECE 65536 /* read and encrypted at a time, at most */
 #define FLUSH_MAX (1 << 20) /* per call: one fast client must not keep the others waiting */
 #define POOL_MAX 256        /* 4 MiB kept at most: what a few clients at their socket_buffer_size take, without new pages each time */
 #define SMALL_BLOCK 1024
@@ -195,12 +195,13 @@ static ssize_t write_data(struct sv_output *output, int socket, struct sv_tls *t
 /* Through TLS: read and encrypted, piece by piece. */
 static ssize_t encrypt_file(struct sv_output_part *part, struct sv_tls *tls) {
     unsigned char piece[FILE_PIECE];
-    int64_t left = part->end - part->begin;
+    int64_t left = part->end - part->begin, most = (int64_t)sv_tls_appetite(tls);
     if (sv_tls_pending(tls)) { /* it would take nothing: the disk need not be asked */
         errno = EAGAIN;
         return -1;
     }
-    ssize_t got = pread(part->file, piece, (size_t)(left < FILE_PIECE ? left : FILE_PIECE), part->begin);
+    if (most > FILE_PIECE) most = FILE_PIECE;
+    ssize_t got = pread(part->file, piece, (size_t)(left < most ? left : most), part->begin);
     if (got == 0) errno = EIO;
     if (got <= 0) return -1;
     struct iovec vector = {.iov_base = piece, .iov_len = (size_t)got};

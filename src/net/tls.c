@@ -585,6 +585,8 @@ ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count) 
     return taken > 0 ? (ssize_t)taken : count > 0 && cursor.count > 0 ? -EAGAIN : 0;
 }
 
+size_t sv_tls_appetite(const struct sv_tls *tls) { return tls->burst * record_limit(tls); }
+
 size_t sv_tls_pending(const struct sv_tls *tls) { return tls->output.end - tls->output.begin; }
 
 /* A send finds nothing kept, so all that waits is of the last one. Its records are a little longer than what they carry. */

@@ -118,6 +118,8 @@ bool sv_tls_was_closed_cleanly(const struct sv_tls *tls);
 
 /* Like sendmsg(): takes plain bytes and returns how many it took, which then are out of the caller's hands; -EAGAIN none; -errno. */
 ssize_t sv_tls_send(struct sv_tls *tls, const struct iovec *vectors, int count);
+/* Plain bytes that it writes with one system call: who has to fetch them first fetches no more. */
+size_t sv_tls_appetite(const struct sv_tls *tls);
 /* Encrypted bytes that wait for the socket; how many plain ones of the last send they are, unless that was said not to count. */
 size_t sv_tls_pending(const struct sv_tls *tls);
 size_t sv_tls_pending_plain(const struct sv_tls *tls);
