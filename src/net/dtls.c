@@ -2,7 +2,7 @@
  *
  * A first ClientHello is answered with a HelloVerifyRequest that is made here, without a byte of memory: mbedTLS would want its 36 KiB
  * for it. Only who comes back with the cookie, and so receives at the address he sends from, gets a connection; its second ClientHello
- * goes to mbedTLS as it is (RFC 6347 4.2.1 lets a server begin there). */
+ * goes to mbedTLS as it is (RFC 6347 4.2.1 lets a server begin there), when its turn has come. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +23,7 @@
 #define COOKIE_STAMP 4u
 #define FLIGHT_MTU 1200 /* goes through every usual network in one piece */
 #define PEER_SIZE 128u
+#define HELLO_MAX 4096u /* record of a ClientHello that is kept; in one piece it is smaller on any usual network */
 
 /* ---------------------------------------------------------------------------------------------------------- cookies */
 
@@ -70,22 +71,25 @@ int sv_dtls_write_cookie(void *context, unsigned char **at, unsigned char *end, 
     return result;
 }
 
+static uint32_t stamp_of(const unsigned char *cookie) {
+    return (uint32_t)cookie[0] << 24 | (uint32_t)cookie[1] << 16 | (uint32_t)cookie[2] << 8 | cookie[3];
+}
+
+/* Whether we made it for that peer, at whatever time: mbedTLS asks again when the handshake begins, which may have had to wait. */
 int sv_dtls_check_cookie(void *context, const unsigned char *cookie, size_t cookie_length, const unsigned char *peer, size_t length) {
     unsigned char expected[SV_TLS_COOKIE_SIZE], difference = 0;
-    if (cookie_length != SV_TLS_COOKIE_SIZE)
-        return -1;
-    uint32_t stamp = (uint32_t)cookie[0] << 24 | (uint32_t)cookie[1] << 16 | (uint32_t)cookie[2] << 8 | cookie[3];
-    if (make_cookie(context, stamp, peer, length, expected) != 0)
+    if (cookie_length != SV_TLS_COOKIE_SIZE || make_cookie(context, stamp_of(cookie), peer, length, expected) != 0)
         return -1;
     for (size_t i = 0; i < SV_TLS_COOKIE_SIZE; i++) /* in the same time wherever they differ */
         difference |= (unsigned char)(expected[i] ^ cookie[i]);
-    return difference == 0 && now_s() - stamp <= COOKIE_LIFE_S ? 0 : -1;
+    return difference == 0 ? 0 : -1;
 }
 
 /* --------------------------------------------------------------------------------------------------------- greeting */
 
 struct hello {
     const unsigned char *record; /* its head: the answer repeats the sequence numbers */
+    size_t length;               /* of the record */
     const unsigned char *cookie;
     size_t cookie_length;
 };
@@ -128,16 +132,20 @@ static bool parse_hello(const unsigned char *data, size_t length, struct hello *
     at += 1 + body[at];
     if (size < at + 1 || size - at - 1 < body[at])
         return false;
-    *hello = (struct hello){.record = data, .cookie = body + at + 1, .cookie_length = body[at]};
+    *hello = (struct hello){.record = data, .length = RECORD_HEAD + record, .cookie = body + at + 1, .cookie_length = body[at]};
     return true;
 }
 
-static enum sv_dtls_greeting send_verify_request(const struct sv_tls_port *port, int listener, const struct sv_address *peer,
-                                                 const struct hello *hello, const unsigned char *packed, size_t packed_length) {
+/* False: it cannot be made. */
+static bool write_verify_request(const struct sv_tls_port *port, const struct hello *hello, const unsigned char *packed,
+                                 size_t packed_length, unsigned char answer[SV_DTLS_ANSWER_SIZE]) {
     enum { BODY = 3 + SV_TLS_COOKIE_SIZE };
-    unsigned char answer[RECORD_HEAD + MESSAGE_HEAD + BODY] = {
-        HANDSHAKE_RECORD, 0xfe, 0xff}; /* DTLS 1.0 whatever will be spoken (RFC 6347 4.2.1) */
+    _Static_assert(SV_DTLS_ANSWER_SIZE == RECORD_HEAD + MESSAGE_HEAD + BODY, "a HelloVerifyRequest");
     unsigned char *message = answer + RECORD_HEAD, *body = message + MESSAGE_HEAD;
+    memset(answer, 0, SV_DTLS_ANSWER_SIZE);
+    answer[0] = HANDSHAKE_RECORD;
+    answer[1] = 0xfe;
+    answer[2] = 0xff; /* DTLS 1.0 whatever will be spoken (RFC 6347 4.2.1) */
     memcpy(answer + 3, hello->record + 3, 8);
     answer[12] = MESSAGE_HEAD + BODY;
     message[0] = HELLO_VERIFY_REQUEST;
@@ -146,50 +154,69 @@ static enum sv_dtls_greeting send_verify_request(const struct sv_tls_port *port,
     body[0] = 0xfe;
     body[1] = 0xff;
     body[2] = SV_TLS_COOKIE_SIZE;
-    if (make_cookie(port, now_s(), packed, packed_length, body + 3) != 0)
-        return SV_DTLS_DROPPED;
-    /* If the socket has no room the peer asks again. */
-    if (sendto(listener, answer, sizeof answer, MSG_DONTWAIT | MSG_NOSIGNAL, &peer->u.base, peer->length) < 0)
-        return SV_DTLS_DROPPED;
-    return SV_DTLS_ANSWERED;
+    return make_cookie(port, now_s(), packed, packed_length, body + 3) == 0;
 }
 
-static int prepare(struct sv_tls *tls, const unsigned char *peer, size_t peer_length, const void *data, size_t length) {
-    int result = sv_tls_keep(&tls->input, data, length);
-    if (result == 0)
-        result = sv_tls_set_up(tls);
+static enum sv_dtls_greeting greet(const struct sv_tls_port *port, const struct sv_address *peer, const struct hello *hello,
+                                   unsigned char answer[SV_DTLS_ANSWER_SIZE]) {
+    unsigned char packed[PEER_SIZE];
+    size_t packed_length = pack_peer(peer, packed);
+    if (hello->length <= HELLO_MAX &&
+        sv_dtls_check_cookie((void *)(uintptr_t)port, hello->cookie, hello->cookie_length, packed, packed_length) == 0 &&
+        now_s() - stamp_of(hello->cookie) <= COOKIE_LIFE_S)
+        return SV_DTLS_WELCOME;
+    return write_verify_request(port, hello, packed, packed_length, answer) ? SV_DTLS_ANSWERED : SV_DTLS_DROPPED;
+}
+
+enum sv_dtls_greeting sv_dtls_greet(const struct sv_tls_port *port, const struct sv_address *peer, const void *data, size_t length,
+                                    unsigned char answer[SV_DTLS_ANSWER_SIZE]) {
+    struct hello hello;
+    return SV_HAS_DTLS && parse_hello(data, length, &hello) ? greet(port, peer, &hello, answer) : SV_DTLS_DROPPED;
+}
+
+struct sv_tls *sv_dtls_accept(struct sv_tls_port *port, const void *data, size_t length) {
+    struct hello hello;
+    if (!parse_hello(data, length, &hello) || hello.cookie_length == 0)
+        return NULL;
+    struct sv_tls *tls = sv_tls_new(port, -1);
+    if (!tls)
+        return NULL;
+    /* Doubled on its way, or replayed: a second connection would take the datagrams of the first. */
+    uint64_t number = number_of(&hello);
+    if (sv_tls_shared_take_hello(port->shared, number)) {
+        tls->hello_number = number;
+        tls->hello = random_of(&hello);
+        if (sv_tls_keep(&tls->input, data, hello.length) == 0)
+            return tls;
+    }
+    sv_tls_free(tls);
+    return NULL;
+}
+
+/* What a connection costs is not spent before its turn has come. 0 or an error of mbedTLS. */
+int sv_dtls_begin(struct sv_tls *tls) {
+    struct sv_address peer = {.length = sizeof peer.u};
+    unsigned char packed[PEER_SIZE];
+    if (getpeername(tls->fd, &peer.u.base, &peer.length) < 0) {
+        tls->socket_error = errno;
+        return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
+    }
+    int result = sv_tls_set_up(tls);
 #if SV_HAS_DTLS
     if (result == 0)
-        result = mbedtls_ssl_set_client_transport_id(&tls->ssl, peer, peer_length);
+        result = mbedtls_ssl_set_client_transport_id(&tls->ssl, packed, pack_peer(&peer, packed));
     if (result == 0)
         mbedtls_ssl_set_mtu(&tls->ssl, FLIGHT_MTU);
 #else
-    (void)peer, (void)peer_length;
+    (void)packed;
 #endif
     return result;
 }
 
-enum sv_dtls_greeting sv_dtls_greet(struct sv_tls_port *port, int listener, const struct sv_address *peer, const void *data, size_t length,
-                                    struct sv_tls **accepted) {
-    unsigned char packed[PEER_SIZE];
-    struct hello hello;
-    *accepted = NULL;
-    if (!SV_HAS_DTLS || !parse_hello(data, length, &hello))
-        return SV_DTLS_DROPPED;
-    size_t packed_length = pack_peer(peer, packed);
-    if (sv_dtls_check_cookie(port, hello.cookie, hello.cookie_length, packed, packed_length) != 0)
-        return send_verify_request(port, listener, peer, &hello, packed, packed_length);
-    /* Doubled on its way, or replayed: a second connection would take the datagrams of the first. */
-    if (!sv_tls_shared_take_hello(port->shared, number_of(&hello)))
-        return SV_DTLS_DROPPED;
-    struct sv_tls *tls = sv_tls_new(port, -1);
-    if (!tls || prepare(tls, packed, packed_length, data, length) != 0) {
-        sv_tls_free(tls);
-        return SV_DTLS_DROPPED;
-    }
-    tls->hello = random_of(&hello);
-    *accepted = tls;
-    return SV_DTLS_ACCEPTED;
+/* Nobody was served by it: its peer may repeat himself. */
+void sv_dtls_give_back(struct sv_tls *tls) {
+    if (tls->hello_number && !tls->has_been_open)
+        sv_tls_shared_give_hello(tls->port->shared, tls->hello_number);
 }
 
 void sv_dtls_set_socket(struct sv_tls *tls, int fd) { tls->fd = fd; }
@@ -208,18 +235,36 @@ int sv_dtls_send_record(void *context, const unsigned char *data, size_t length)
     if (count < 0 && (errno == EAGAIN || errno == ENOBUFS)) {
         if (sv_tls_keep(&tls->output, data, length) < 0)
             return MBEDTLS_ERR_SSL_ALLOC_FAILED;
-    } else if (count < 0) {
+    } else if (count < 0 && errno == ECONNREFUSED) { /* nobody is there any more; other errors are about the way, for the moment */
         tls->socket_error = errno;
         return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
     }
     return (int)length;
 }
 
-/* A hello that the connection began with, come late or again. mbedTLS would take it for a client that begins anew: one with the cookie
- * would end the connection, one without would be answered, which stops OpenSSL's clients. */
-static bool is_own_hello(const struct sv_tls *tls, const unsigned char *data, size_t length) {
-    struct hello hello;
-    return tls->state == SV_TLS_OPEN && parse_hello(data, length, &hello) && random_of(&hello) == tls->hello;
+/* What a ClientHello is to a connection. mbedTLS would take each for a client that begins anew, and be deaf to one that does so in the
+ * middle of a handshake. */
+enum greeting { NOT_FOR_MBEDTLS, FOR_MBEDTLS, IS_ANEW };
+
+static enum greeting meet(struct sv_tls *tls, const struct hello *hello) {
+    struct sv_address peer = {.length = sizeof peer.u};
+    unsigned char answer[SV_DTLS_ANSWER_SIZE];
+    if (random_of(hello) == tls->hello) /* its own, come late or again: a reason to repeat a flight, as long as there is one */
+        return tls->state == SV_TLS_SHAKING ? FOR_MBEDTLS : NOT_FOR_MBEDTLS;
+    if (getpeername(tls->fd, &peer.u.base, &peer.length) < 0)
+        return NOT_FOR_MBEDTLS;
+    enum sv_dtls_greeting greeting = greet(tls->port, &peer, hello, answer);
+    /* RFC 6347 4.2.8: only who has shown with the cookie that he is there ends what was. */
+    if (greeting == SV_DTLS_WELCOME && sv_tls_keep(&tls->successor, hello->record, hello->length) == 0)
+        return IS_ANEW;
+    ssize_t count = greeting == SV_DTLS_ANSWERED ? send(tls->fd, answer, sizeof answer, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+    (void)count; /* without room for it the peer asks again */
+    return NOT_FOR_MBEDTLS;
+}
+
+size_t sv_dtls_successor(const struct sv_tls *tls, const void **data) {
+    *data = tls->successor.data;
+    return tls->successor.end;
 }
 
 int sv_dtls_receive_datagram(void *context, unsigned char *data, size_t size) {
@@ -234,7 +279,11 @@ int sv_dtls_receive_datagram(void *context, unsigned char *data, size_t size) {
     while (tls->reads_left > 0) {
         tls->reads_left--;
         count = recv(tls->fd, data, size, MSG_DONTWAIT);
-        if (count > 0 && !is_own_hello(tls, data, (size_t)count))
+        struct hello hello;
+        enum greeting greeting = count > 0 && parse_hello(data, (size_t)count, &hello) ? meet(tls, &hello) : FOR_MBEDTLS;
+        if (greeting == IS_ANEW)
+            return MBEDTLS_ERR_SSL_CLIENT_RECONNECT;
+        if (count > 0 && greeting == FOR_MBEDTLS)
             return (int)count;
         if (count < 0 && errno == EAGAIN)
             break;

@@ -47,6 +47,10 @@ bool sv_tls_shared_take_hello(struct sv_tls_shared *shared, uint64_t hello) {
     return atomic_exchange_explicit(&shared->hellos[hello % HELLOS], hello, memory_order_relaxed) != hello;
 }
 
+void sv_tls_shared_give_hello(struct sv_tls_shared *shared, uint64_t hello) {
+    atomic_compare_exchange_strong_explicit(&shared->hellos[hello % HELLOS], &hello, 0, memory_order_relaxed, memory_order_relaxed);
+}
+
 uint64_t sv_tls_shared_epoch(const struct sv_tls_shared *shared, int64_t now_ns) {
     return now_ns < shared->start_ns ? 1 : (uint64_t)((now_ns - shared->start_ns) / shared->life_ns) + 1;
 }

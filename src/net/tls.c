@@ -206,10 +206,12 @@ void sv_tls_free(struct sv_tls *tls) {
         return;
     if (tls->port->scratch->owner == tls)
         tls->port->scratch->owner = NULL;
+    sv_dtls_give_back(tls);
     mbedtls_ssl_free(&tls->ssl);
     sv_tls_generation_release(tls->generation);
     sv_tls_drop_kept(&tls->input);
     sv_tls_drop_kept(&tls->output);
+    sv_tls_drop_kept(&tls->successor);
     free(tls->server_name);
     free(tls);
 }
@@ -286,6 +288,8 @@ static int fail(struct sv_tls *tls, int result) {
         say(tls, "renegotiation was asked for again and again");
     } else if (has_refused_certificate(tls, result)) {
         describe_certificate(tls);
+    } else if (result == MBEDTLS_ERR_SSL_CLIENT_RECONNECT) {
+        say(tls, "the peer began anew");
     } else if (result == MBEDTLS_ERR_SSL_CONN_EOF || result == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
         say(tls, "closed by the peer");
     } else {
@@ -344,6 +348,14 @@ static enum sv_tls_step begin(struct sv_tls *tls) {
     return SV_TLS_DONE;
 }
 
+static enum sv_tls_step begin_session(struct sv_tls *tls) {
+    int result = sv_dtls_begin(tls);
+    if (result == 0)
+        return SV_TLS_DONE;
+    fail(tls, result);
+    return SV_TLS_FAILED;
+}
+
 static int shake(struct sv_tls *tls) {
     int result = 0;
     while (result == 0 && !is_over(tls)) {
@@ -369,7 +381,7 @@ enum sv_tls_step sv_tls_handshake(struct sv_tls *tls) {
     }
     tls->reads_left = tls->is_datagram ? READS_OF_DATAGRAM_HANDSHAKE : READS_OF_RECEIVE;
     if (tls->state == SV_TLS_FRESH) {
-        enum sv_tls_step step = begin(tls);
+        enum sv_tls_step step = tls->is_datagram ? begin_session(tls) : begin(tls);
         if (step != SV_TLS_DONE)
             return step;
         tls->reads_left = 0; /* that was all that could be there before we have answered */
@@ -386,6 +398,7 @@ enum sv_tls_step sv_tls_handshake(struct sv_tls *tls) {
     }
     if (shaken == 0) {
         tls->state = SV_TLS_OPEN;
+        tls->has_been_open = true;
 #if SV_HAS_DTLS
         if (tls->is_datagram)
             mbedtls_ssl_set_mtu(&tls->ssl, 0); /* it was for the flights; data has records as large as they may be */

@@ -153,11 +153,19 @@ int sv_tls_describe(const struct sv_tls *tls, struct sv_tls_info *info, char **p
 /* -------------------------------------------------------------------------------------------------------- DTLS
  *
  * A datagram from a peer without a session goes to sv_dtls_greet(), which answers with a cookie and keeps nothing. When the peer comes
- * back with it, the result is a connection in the middle of its handshake: the caller makes a socket for it, connected to the peer. */
-enum sv_dtls_greeting { SV_DTLS_DROPPED, SV_DTLS_ANSWERED, SV_DTLS_ACCEPTED };
-enum sv_dtls_greeting sv_dtls_greet(struct sv_tls_port *port, int listener, const struct sv_address *peer, const void *data, size_t length,
-                                    struct sv_tls **accepted);
+ * back with it he is welcome, and sv_dtls_accept() makes a connection of his datagram, for which the caller makes a socket, bound to the
+ * address that the datagram was sent to and connected to the peer. */
+enum sv_dtls_greeting { SV_DTLS_DROPPED, SV_DTLS_ANSWERED, SV_DTLS_WELCOME };
+#define SV_DTLS_ANSWER_SIZE 60u
+/* ANSWERED: `answer` is to be sent to him, and all of it. */
+enum sv_dtls_greeting sv_dtls_greet(const struct sv_tls_port *port, const struct sv_address *peer, const void *data, size_t length,
+                                    unsigned char answer[SV_DTLS_ANSWER_SIZE]);
+/* What was welcome. NULL: no memory, or there was a connection for this very datagram already, by whatever process. */
+struct sv_tls *sv_dtls_accept(struct sv_tls_port *port, const void *data, size_t length);
 void sv_dtls_set_socket(struct sv_tls *tls, int fd);
+/* The peer has begun anew, and the connection has failed or ended over it: bytes of the datagram with which he did, which is to be
+ * greeted when the socket is closed; 0: he has not. */
+size_t sv_dtls_successor(const struct sv_tls *tls, const void **data);
 /* Nanoseconds (monotonic clock, absolute) at which sv_tls_handshake() has to be called again for retransmission; 0: not. */
 int64_t sv_dtls_due(const struct sv_tls *tls);
 

@@ -147,11 +147,14 @@ struct sv_tls {
     uint8_t farewell;       /* description of the fatal alert that the stream ends with; 0: none */
     bool is_datagram, has_blocked, has_seen_fin, was_clean, is_shut, is_receiving, has_sent_certificate, has_told_end;
     bool has_alerted; /* in the running operation */
+    bool has_been_open;
     struct sv_tls_kept input, output;
     size_t plain; /* bytes that the last send took, while some of them wait in `output` */
+    struct sv_tls_kept successor; /* DTLS: the ClientHello with which its peer has begun anew */
     char *server_name;
     int64_t timer_middle_ns, timer_end_ns; /* DTLS: monotonic; 0: not running */
     uint64_t hello;                        /* DTLS: of the random bytes of the ClientHello that it began with */
+    uint64_t hello_number;                 /* DTLS: what was taken for it (sv_tls_shared_take_hello); 0: nothing */
     char message[200];
 };
 
@@ -161,6 +164,10 @@ int sv_tls_set_up(struct sv_tls *tls);
 int sv_tls_keep(struct sv_tls_kept *kept, const void *data, size_t length);
 void sv_tls_drop_kept(struct sv_tls_kept *kept);
 
+/* dtls.c: as sv_tls_set_up, for a session that has its socket. */
+int sv_dtls_begin(struct sv_tls *tls);
+/* The connection ends. */
+void sv_dtls_give_back(struct sv_tls *tls);
 /* dtls.c: what mbedTLS calls for datagrams. */
 int sv_dtls_send_record(void *context, const unsigned char *data, size_t length);
 int sv_dtls_receive_datagram(void *context, unsigned char *data, size_t size);
@@ -184,5 +191,7 @@ uint64_t sv_tls_shared_epoch(const struct sv_tls_shared *shared, int64_t now_ns)
 const unsigned char *sv_tls_shared_cookie_key(const struct sv_tls_shared *shared);
 /* False: this ClientHello (dtls.c's number of it) was taken before, by whatever process. Old ones are forgotten. */
 bool sv_tls_shared_take_hello(struct sv_tls_shared *shared, uint64_t hello);
+/* It may be taken again. */
+void sv_tls_shared_give_hello(struct sv_tls_shared *shared, uint64_t hello);
 
 #endif

@@ -239,7 +239,8 @@ static void read_on(struct sv_connection *connection) {
         if (read_some(connection) && connection->is_deaf) sv_input_go_on_later(connection);
         return;
     }
-    sv_heartbeat_heard(connection->reactor, connection); /* records count, whole or not */
+    /* Records count, whole or not; datagrams that are none may come from anybody. */
+    if (!sv_port_rules_of(connection)->tls->is_datagram) sv_heartbeat_heard(connection->reactor, connection);
     for (int i = 0; i < READS_PER_TURN; i++)
         if (!read_some(connection) || !may_read_on(connection) || !has_more(connection)) return;
     sv_input_go_on_later(connection);
@@ -312,7 +313,8 @@ void sv_input_read(struct sv_connection *connection) {
 
 void sv_input_forget(struct sv_connection *connection) {
     sv_list_remove(&connection->ready);
-    sv_list_remove(&connection->waiting);
+    sv_opening_leave_queue(connection);
+    sv_list_remove(&connection->waiting); /* for its worker's ring */
     sv_deadline_clear(connection);
     sv_opening_end_handshake(connection);
 }

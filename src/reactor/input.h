@@ -43,9 +43,13 @@ void sv_input_stop(struct sv_reactor *reactor);
 
 /* datagram.c: sessions of DTLS peers. The listener's address may be bound again, by the sockets of its sessions. */
 void sv_datagram_share(int listener);
-/* A datagram from a peer that has no session. */
-void sv_datagram_session(struct sv_reactor *reactor, const struct sv_port_rules *rules, const struct sv_address *peer, const void *data,
-                         size_t length);
+/* Takes in what came to the listener, from peers that have no session. */
+void sv_datagram_read(struct sv_reactor *reactor, const struct sv_port_rules *rules);
+/* What a peer that has begun anew leaves to the session after this one; NULL: he has not. To be asked for before the socket is closed,
+ * and inherited, which frees it, after that. */
+struct sv_datagram_heir;
+struct sv_datagram_heir *sv_datagram_heir_of(const struct sv_connection *connection);
+void sv_datagram_inherit(struct sv_reactor *reactor, struct sv_datagram_heir *heir);
 
 /* deadline.c: at most one time limit per connection. */
 void sv_deadline_start(struct sv_reactor *reactor);
@@ -68,6 +72,7 @@ void sv_input_release(struct sv_input *input);
 void sv_opening_go_on(struct sv_connection *connection); /* with its handshake */
 void sv_opening_end_handshake(struct sv_connection *connection);
 void sv_opening_cancel(struct sv_connection *connection); /* it ends for a reason of ours, with a word to who speaks TLS already */
+void sv_opening_leave_queue(struct sv_connection *connection); /* of those whose handshake waits for its turn, if it is there */
 
 /* violation.c: one log line, and the close travels behind what was passed on. */
 void sv_input_violate(struct sv_connection *connection, int code, const char *reason);

@@ -55,6 +55,12 @@ static void become_open(struct sv_connection *connection) {
 
 static void begin_handshake(struct sv_connection *connection);
 
+void sv_opening_leave_queue(struct sv_connection *connection) {
+    if (connection->stage != SV_STAGE_HANDSHAKE || !sv_link_is_in(&connection->waiting)) return;
+    sv_list_remove(&connection->waiting);
+    sv_port_state_of(connection)->waiting_count--;
+}
+
 /* One that counted as unfinished is finished, either way: the next may begin. */
 void sv_opening_end_handshake(struct sv_connection *connection) {
     struct sv_port_state *state = sv_port_state_of(connection);
@@ -64,7 +70,7 @@ void sv_opening_end_handshake(struct sv_connection *connection) {
     state->handshakes--;
     while (!sv_list_is_empty(&state->waiting_handshakes) && state->handshakes < rules->handshake_limit) {
         struct sv_connection *next = sv_container(state->waiting_handshakes.next, struct sv_connection, waiting);
-        sv_list_remove(&next->waiting);
+        sv_opening_leave_queue(next);
         begin_handshake(next);
         if (next->tls) sv_input_go_on_later(next); /* a datagram session: its ClientHello was read already */
     }
@@ -76,6 +82,7 @@ static void begin_handshake(struct sv_connection *connection) {
     bool must_wait = limit && state->handshakes >= limit;
     if (must_wait) {
         sv_list_append(&state->waiting_handshakes, &connection->waiting);
+        state->waiting_count++;
     } else {
         connection->is_counted = 1;
         state->handshakes++;

@@ -119,6 +119,7 @@ static void reap(struct sv_reactor *reactor) {
         struct sv_connection *connection = sv_container(reactor->dead.next, struct sv_connection, all);
         sv_list_remove(&connection->all);
         int fd = connection->io.fd;
+        struct sv_datagram_heir *heir = sv_datagram_heir_of(connection);
         sv_output_clear(&connection->output, &reactor->pool);
         sv_input_free(connection);
         count_output(connection);
@@ -135,11 +136,13 @@ static void reap(struct sv_reactor *reactor) {
         sv_count(reactor->counters, SV_COUNT_CLOSED, 1);
         sv_session_free(reactor->sessions, connection->session);
         free_connection(reactor, connection);
+        sv_datagram_inherit(reactor, heir);
     }
 }
 
 void sv_reactor_free(struct sv_reactor *reactor) {
     if (!reactor->by_slot) return;
+    reactor->is_quiet = true;
     sv_heartbeat_stop(reactor);
     for (uint16_t i = 0; i < reactor->port_count; i++)
         if (reactor->port_states[i].is_watching) ev_io_stop(reactor->loop->ev, &reactor->port_states[i].datagrams);
@@ -205,16 +208,16 @@ static void on_datagram(struct ev_loop *ev, ev_io *watcher, int events) {
     struct sv_reactor *reactor = watcher->data;
     struct sv_port_state *state = sv_container(watcher, struct sv_port_state, datagrams);
     const struct sv_port_rules *port = &reactor->ports[state - reactor->port_states];
+    if (state->tls) {
+        sv_datagram_read(reactor, port);
+        return;
+    }
     for (int i = 0; i < DATAGRAMS_PER_TURN; i++) {
         struct sv_address from = {.length = sizeof from.u};
         ssize_t got = recvfrom(watcher->fd, reactor->scratch, SV_READ_MAX, MSG_DONTWAIT, &from.u.base, &from.length);
         if (got < 0) {
             if (errno == EINTR) continue;
             return; /* EAGAIN, or an error that an earlier answer brought back: nothing to do about it */
-        }
-        if (state->tls) {
-            sv_datagram_session(reactor, port, &from, reactor->scratch, (size_t)got);
-            continue;
         }
         if (!reactor->home.datagram(reactor->home.context, port, &from, reactor->scratch, (size_t)got, sv_wall_ns())) {
             ev_io_stop(ev, watcher);

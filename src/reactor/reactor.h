@@ -98,6 +98,7 @@ struct sv_port_state { /* per reactor and port */
     struct sv_tls_port *tls;
     int64_t handshakes; /* unfinished, and not waiting for their turn */
     struct sv_link waiting_handshakes;
+    int64_t waiting_count;
     uint64_t swallowed; /* violations that were not logged */
     ev_io datagrams; /* data: the reactor; used for datagram ports it serves */
     bool is_watching;
