@@ -192,7 +192,7 @@ TEST(bulk_both_ways_through_tiny_buffers) { bulk(&nothing); }
 TEST(bulk_in_small_records) { bulk(&(struct client_wish){.wants_small_records = true, .only_1_2 = true}); }
 
 /* What a client takes at once is not left to later calls, though records go out a few at a time. Both positions of the stack are
- * tried meanwhile, as often as it takes and no longer. */
+ * tried meanwhile, as often as it takes and no longer, if that matters for the suite. */
 TEST(much_goes_out_with_one_call) {
     enum { TOTAL = 6 * SV_TLS_RECORD };
     struct server server = {0};
@@ -206,6 +206,7 @@ TEST(much_goes_out_with_one_call) {
           setsockopt(pair.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size) == 0);
     for (size_t i = 0; i < TOTAL; i++)
         data[i] = byte_at(i);
+    bool is_tried = strstr(mbedtls_ssl_get_ciphersuite(&pair.tls->ssl), "GCM");
     for (int turn = 0; turn < 5; turn++) {
         struct iovec parts[2] = {{data, TOTAL - SV_TLS_RECORD}, {data + TOTAL - SV_TLS_RECORD, SV_TLS_RECORD}};
         CHECK(sv_tls_send(pair.tls, parts, 2) == TOTAL);
@@ -213,9 +214,9 @@ TEST(much_goes_out_with_one_call) {
         while (read < TOTAL && (count = read_client(&pair.client, room + read, TOTAL - read)) > 0)
             read += count;
         is_right &= read == TOTAL && memcmp(room, data, TOTAL) == 0;
-        CHECK(server.scratch->writing.tries == (turn < 2 ? 6 * (turn + 1) : 16));
+        CHECK(server.scratch->writing.tries == (!is_tried ? 0 : turn < 2 ? 6 * (turn + 1) : 16));
     }
-    CHECK(is_right && server.scratch->writing.least_ns[0] > 0 && server.scratch->writing.least_ns[1] > 0);
+    CHECK(is_right && (server.scratch->writing.least_ns[0] > 0) == is_tried && (server.scratch->writing.least_ns[1] > 0) == is_tried);
     close_pair(&pair);
     close_server(&server, true);
 }
