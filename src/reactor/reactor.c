@@ -245,9 +245,13 @@ static bool is_drained(const struct sv_connection *connection) {
     return sv_output_is_empty(&connection->output) && !(connection->tls && sv_tls_pending(connection->tls));
 }
 
-/* A TLS stream that ends with a part of it missing is not to say that this was its end. */
+static bool is_datagram(const struct sv_connection *connection) {
+    return connection->tls && sv_port_rules_of(connection)->tls->is_datagram;
+}
+
+/* A TLS stream that ends with a part of it missing is not to say that this was its end. Datagrams may miss, and have no other end. */
 static void discard_output(struct sv_connection *connection) {
-    if (!is_drained(connection)) connection->has_said_goodbye = 1;
+    if (!is_drained(connection) && !is_datagram(connection)) connection->has_said_goodbye = 1;
     sv_output_clear(&connection->output, &connection->reactor->pool);
     if (connection->tls) sv_tls_discard(connection->tls);
     count_output(connection);
