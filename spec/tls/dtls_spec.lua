@@ -112,8 +112,8 @@ describe('sessions over DTLS', function()
       local crowd = start('crowd', unpack(ports))
       assert.equal(0, crowd:wait(60), crowd.err)
       for _, line in ipairs(lines_of(crowd.out)) do
-        -- It has got an answer; its pauses are 1, 2, 4 and 8 seconds, and do not begin anew with each flight.
-        assert.is_true(tonumber(line) and tonumber(line) < 17, crowd.out)
+        -- It has got an answer; its pauses are 1, 2, 4, 8 and, with bad luck, 16 seconds, and do not begin anew.
+        assert.is_true(tonumber(line) and tonumber(line) < 33, crowd.out)
       end
       relay:kill 'TERM'
       relay:wait()
