@@ -1,4 +1,6 @@
-/* datagram.c: DTLS sessions. A peer that came back with its cookie gets a socket of its own, bound to the address that it sent to and
+/* datagram.c: what comes to datagram ports: packets for workers, and DTLS sessions.
+ *
+ * A DTLS peer that came back with its cookie gets a socket of its own, bound to the address that it sent to and
  * connected to the peer, so that the kernel sorts the datagrams and a session is a connection like any other.
  *
  * Nothing is kept of a peer before that, nor of one for which there is no room: clients repeat themselves (RFC 6347 4.2.4). Those whose
@@ -30,7 +32,8 @@ struct sv_datagram_heir { /* the ClientHello with which a session's peer has beg
     unsigned char data[];
 };
 
-void sv_datagram_share(int listener) {
+/* The listener's address may be bound again, by the sockets of its sessions. */
+static void share(int listener) {
     int on = 1;
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on); /* failure shows when a session binds */
     setsockopt(listener, IPPROTO_IP, IP_PKTINFO, &on, sizeof on);   /* without it sessions are bound as the listener is */
@@ -180,7 +183,8 @@ static void take(struct sv_reactor *reactor, const struct sv_port_rules *rules, 
     if (tls && !begin(reactor, rules, route, tls, left)) sv_tls_free(tls);
 }
 
-void sv_datagram_read(struct sv_reactor *reactor, const struct sv_port_rules *rules) {
+/* Takes in what came to a listener from peers that have no session. */
+static void read_sessions(struct sv_reactor *reactor, const struct sv_port_rules *rules) {
     struct route route;
     int left = DATAGRAMS_PER_TURN;
     while (left-- > 0) {
@@ -213,4 +217,48 @@ void sv_datagram_inherit(struct sv_reactor *reactor, struct sv_datagram_heir *he
     if (!heir) return;
     take(reactor, &reactor->ports[heir->port], &heir->route, heir->data, heir->length, &left);
     free(heir);
+}
+
+/* -------------------------------------------------------------------------------------------------------- listeners */
+
+static void on_datagram(struct ev_loop *ev, ev_io *watcher, int events) {
+    (void)events;
+    struct sv_reactor *reactor = watcher->data;
+    struct sv_port_state *state = sv_container(watcher, struct sv_port_state, datagrams);
+    const struct sv_port_rules *port = &reactor->ports[state - reactor->port_states];
+    if (state->tls) {
+        read_sessions(reactor, port);
+        return;
+    }
+    for (int i = 0; i < DATAGRAMS_PER_TURN; i++) {
+        struct sv_address from = {.length = sizeof from.u};
+        ssize_t got = recvfrom(watcher->fd, reactor->scratch, SV_READ_MAX, MSG_DONTWAIT, &from.u.base, &from.length);
+        if (got < 0) {
+            if (errno == EINTR) continue;
+            return; /* EAGAIN, or an error that an earlier answer brought back: nothing to do about it */
+        }
+        if (!reactor->home.datagram(reactor->home.context, port, &from, reactor->scratch, (size_t)got, sv_wall_ns())) {
+            ev_io_stop(ev, watcher);
+            return;
+        }
+        if (reactor->is_quiet) return;
+    }
+}
+
+void sv_datagram_start(struct sv_reactor *reactor, uint16_t port) {
+    ev_io *watcher = &reactor->port_states[port].datagrams;
+    ev_io_init(watcher, on_datagram, reactor->ports[port].listener_fd, EV_READ);
+    watcher->data = reactor;
+}
+
+void sv_reactor_watch_datagrams(struct sv_reactor *reactor, uint16_t port) {
+    struct sv_port_state *state = &reactor->port_states[port];
+    if (state->tls) share(reactor->ports[port].listener_fd);
+    state->is_watching = true;
+    ev_io_start(reactor->loop->ev, &state->datagrams);
+}
+
+void sv_reactor_resume_datagrams(struct sv_reactor *reactor) {
+    for (uint16_t i = 0; i < reactor->port_count && !reactor->is_quiet; i++)
+        if (reactor->port_states[i].is_watching) ev_io_start(reactor->loop->ev, &reactor->port_states[i].datagrams);
 }

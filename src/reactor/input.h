@@ -41,10 +41,8 @@ void sv_input_give_up(struct sv_connection *connection, const char *reason);
 int sv_input_start(struct sv_reactor *reactor, struct srvlua_status *status);
 void sv_input_stop(struct sv_reactor *reactor);
 
-/* datagram.c: sessions of DTLS peers. The listener's address may be bound again, by the sockets of its sessions. */
-void sv_datagram_share(int listener);
-/* Takes in what came to the listener, from peers that have no session. */
-void sv_datagram_read(struct sv_reactor *reactor, const struct sv_port_rules *rules);
+/* datagram.c: the watcher of a port's listener, unless it is a stream's, which never starts it. */
+void sv_datagram_start(struct sv_reactor *reactor, uint16_t port);
 /* What a peer that has begun anew leaves to the session after this one; NULL: he has not. To be asked for before the socket is closed,
  * and inherited, which frees it, after that. */
 struct sv_datagram_heir;

@@ -13,13 +13,11 @@
 #include "base/clock.h"
 #include "base/errors.h"
 
-#define DATAGRAMS_PER_TURN 64
 #define DISCARD_MAX (1 << 20) /* unread input thrown away at the end, so that the peer gets our data and not a reset */
 #define BATCH_VECTORS 64
 #define SILENT_NS SV_NS_PER_SECOND /* so long who connects may take to his first word before a leaving worker does without him */
 
 static void on_socket(struct ev_loop *ev, ev_io *watcher, int events);
-static void on_datagram(struct ev_loop *ev, ev_io *watcher, int events);
 
 /* ------------------------------------------------------------------------------------------------- life, pools */
 
@@ -46,8 +44,7 @@ int sv_reactor_init(struct sv_reactor *reactor, struct srvlua_status *status) {
     for (uint16_t i = 0; i < reactor->port_count; i++) {
         sv_list_init(&reactor->port_states[i].heard);
         sv_list_init(&reactor->port_states[i].active);
-        ev_io_init(&reactor->port_states[i].datagrams, on_datagram, reactor->ports[i].listener_fd, EV_READ);
-        reactor->port_states[i].datagrams.data = reactor;
+        sv_datagram_start(reactor, i);
     }
     sv_heartbeat_start(reactor);
     int result = sv_input_start(reactor, status);
@@ -201,42 +198,6 @@ void sv_reactor_set_block(struct sv_reactor *reactor, struct sv_connection *conn
     if (before == connection->read_blocks) return;
     update_watch(connection, is_waiting_to_write(connection));
     if (!is_on) sv_input_resume(connection);
-}
-
-static void on_datagram(struct ev_loop *ev, ev_io *watcher, int events) {
-    (void)events;
-    struct sv_reactor *reactor = watcher->data;
-    struct sv_port_state *state = sv_container(watcher, struct sv_port_state, datagrams);
-    const struct sv_port_rules *port = &reactor->ports[state - reactor->port_states];
-    if (state->tls) {
-        sv_datagram_read(reactor, port);
-        return;
-    }
-    for (int i = 0; i < DATAGRAMS_PER_TURN; i++) {
-        struct sv_address from = {.length = sizeof from.u};
-        ssize_t got = recvfrom(watcher->fd, reactor->scratch, SV_READ_MAX, MSG_DONTWAIT, &from.u.base, &from.length);
-        if (got < 0) {
-            if (errno == EINTR) continue;
-            return; /* EAGAIN, or an error that an earlier answer brought back: nothing to do about it */
-        }
-        if (!reactor->home.datagram(reactor->home.context, port, &from, reactor->scratch, (size_t)got, sv_wall_ns())) {
-            ev_io_stop(ev, watcher);
-            return;
-        }
-        if (reactor->is_quiet) return;
-    }
-}
-
-void sv_reactor_watch_datagrams(struct sv_reactor *reactor, uint16_t port) {
-    struct sv_port_state *state = &reactor->port_states[port];
-    if (state->tls) sv_datagram_share(reactor->ports[port].listener_fd);
-    state->is_watching = true;
-    ev_io_start(reactor->loop->ev, &state->datagrams);
-}
-
-void sv_reactor_resume_datagrams(struct sv_reactor *reactor) {
-    for (uint16_t i = 0; i < reactor->port_count && !reactor->is_quiet; i++)
-        if (reactor->port_states[i].is_watching) ev_io_start(reactor->loop->ev, &reactor->port_states[i].datagrams);
 }
 
 /* ------------------------------------------------------------------------------------------------------ closing */
