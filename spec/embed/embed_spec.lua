@@ -68,8 +68,7 @@ print(client.recv(100))
 
   support.in_both_modes(function(mode)
     it('frames packets over TLS, ' .. mode, function()
-      local directory = support.directory()
-      peers.certificate(directory, 'own')
+      local directory = peers.certified_directory()
       local cert, key = directory .. '/own.crt', directory .. '/own.key'
       local app = support.launch { 'env', 'CERT=' .. cert, 'KEY=' .. key, 'CA=' .. cert,
         support.build .. '/embed/framed_tls', 0, mode }

@@ -3,6 +3,7 @@
 local socket = require 'socket'
 local unix = require 'socket.unix'
 local process = require 'support.process'
+local support = require 'support'
 
 local M = {}
 local open = {}
@@ -100,8 +101,8 @@ end
 
 -- ----------------------------------------------------------------------------------------------------- processes
 
--- Takes in output until there is a line that matches, and returns what was captured.
-local function await(server, pattern)
+--- Takes in output of a process until something matches, and returns what was captured.
+function M.await(server, pattern)
   local captured
   process.eventually(function()
     server:pump(0.05)
@@ -123,13 +124,20 @@ function M.certificate(directory, name)
   return cert, key
 end
 
+--- A new directory with a certificate: own.crt and own.key.
+function M.certified_directory()
+  local directory = support.directory()
+  M.certificate(directory, 'own')
+  return directory
+end
+
 local TlsServer = {}
 TlsServer.__index = TlsServer
 
 --- A TLS server (tls_peer.py). `manner`: see there.
 function M.tls(cert, key, manner)
   local server = process.start { 'python3', 'spec/support/tls_peer.py', cert, key, manner or 'echo' }
-  local port = await(server, 'port (%d+)\n')
+  local port = M.await(server, 'port (%d+)\n')
   return setmetatable({ process = server, port = tonumber(port), seen = 0 }, TlsServer)
 end
 
@@ -161,7 +169,7 @@ function M.redis(directory)
   local server = process.start {
     'redis-server', '--port', port, '--bind', '127.0.0.1', '--save', '', '--dir', directory, '--maxclients', 4000,
   }
-  await(server, '(Ready to accept connections)')
+  M.await(server, '(Ready to accept connections)')
   return port
 end
 

@@ -65,8 +65,7 @@ describe('connections over TLS', function()
   local directory
 
   before_each(function() -- support.cleanup() removes directories
-    directory = support.directory()
-    peers.certificate(directory, 'own')
+    directory = peers.certified_directory()
   end)
 
   after_each(support.cleanup)

@@ -60,8 +60,7 @@ describe('sessions over DTLS', function()
   local directory
 
   before_each(function()
-    directory = support.directory()
-    peers.certificate(directory, 'own')
+    directory = peers.certified_directory()
   end)
 
   after_each(support.cleanup)
@@ -92,23 +91,13 @@ describe('sessions over DTLS', function()
     return lines_of(result.out)
   end
 
-  local function await(process, pattern)
-    local found
-    support.eventually(function()
-      process:pump(0.05)
-      found = process.out:match(pattern)
-      return found
-    end)
-    return assert(found, process.out .. process.err)
-  end
-
   support.in_both_modes(function(mode)
     it('begin on a network that loses, doubles and swaps, ' .. mode, function()
       local app = boot(mode, 'new { worker_num = 2, ssl_handshake_timeout = 60 } serve()')
       local relay = support.start {
         'python3', '-S', 'spec/support/udp_relay.py', app.where[1], 20, 'b', 10, 25, 25, 'merciful',
       }
-      local ports = lines_of((await(relay, 'ports ([^\n]*)\n'):gsub(' ', '\n')))
+      local ports = lines_of((peers.await(relay, 'ports ([^\n]*)\n'):gsub(' ', '\n')))
       local crowd = start('crowd', unpack(ports))
       assert.equal(0, crowd:wait(60), crowd.err)
       for _, line in ipairs(lines_of(crowd.out)) do
@@ -179,7 +168,7 @@ describe('sessions over DTLS', function()
       local go = directory .. '/go'
       local steps = { 'shake', 'ask:worker', 'wait:' .. go, 'ask:worker', 'rest' }
       local client = start('talk', '127.0.0.1', app.where[1], unpack(steps))
-      local before = await(client, '\n(%d+)\n')
+      local before = peers.await(client, '\n(%d+)\n')
       if mode == 'PROCESS' then
         assert.same({ 'open new' }, talk(app.where[1], 'shake', 'send:reload'))
         assert.is_truthy(support.eventually(function()
@@ -187,7 +176,7 @@ describe('sessions over DTLS', function()
         end))
       end
       support.write_file(go, '')
-      assert.equal(mode == 'BASE', before == await(client, '\n%d+\n(%d+)\n'))
+      assert.equal(mode == 'BASE', before == peers.await(client, '\n%d+\n(%d+)\n'))
       app:stop()
       assert.equal(0, client:wait(), client.err)
       assert.is_truthy(client.out:find('\n0 ended\n', 1, true), client.out)
@@ -211,7 +200,7 @@ describe('sessions over DTLS', function()
       assert.same({ 'open new', '1' }, talk(app.where[1], 'shake', 'ask:a'))
       local descriptors, before = support.descriptors(app.pid), memory()
       local attack = start('flood', app.where[1], 1200)
-      await(attack, 'there')
+      peers.await(attack, 'there')
       assert.is_true(support.descriptors(app.pid) - descriptors <= 1010, support.descriptors(app.pid))
       -- KiB; with all that they need they would take 43 MiB
       assert.is_truthy(support.sanitizer or memory() - before < 10 * 1024, memory() - before)
@@ -227,7 +216,7 @@ describe('sessions over DTLS', function()
       local app = boot(mode, 'new { heartbeat_check_interval = 0.1, heartbeat_idle_time = 0.5 } serve()')
       local go = directory .. '/go'
       local shielded = start('talk', '127.0.0.1', app.where[1], 'shake', 'ask:protect', 'send:often', 'rest')
-      await(shielded, 'true')
+      peers.await(shielded, 'true')
       -- What does not come from the peer does not keep a session, nor does what goes there.
       local noisy = start('talk', '127.0.0.1', app.where[1], 'shake', 'send:often', 'wait:' .. go, 'rest')
       app:expect('connect', 2)
@@ -266,7 +255,7 @@ describe('sessions over DTLS', function()
       local app = boot(mode, "new { max_connection_per_ip = 1 } serve()")
       local go = directory .. '/go'
       local first = start('talk', '127.0.0.1', app.where[1], 'shake', 'ask:a', 'wait:' .. go, 'send:close', 'rest')
-      await(first, 'open new\n1\n')
+      peers.await(first, 'open new\n1\n')
       local second = start('talk', '127.0.0.1', app.where[1], 'shake', 'ask:bb')
       app:logs 'max_connection_per_ip'
       support.write_file(go, '')

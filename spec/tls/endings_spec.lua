@@ -21,8 +21,7 @@ support.in_both_modes(function(mode)
     local directory
 
     before_each(function()
-      directory = support.directory()
-      peers.certificate(directory, 'own')
+      directory = peers.certified_directory()
     end)
 
     after_each(support.cleanup)
@@ -163,8 +162,7 @@ describe('a TLS handshake that has begun', function()
   local directory
 
   before_each(function()
-    directory = support.directory()
-    peers.certificate(directory, 'own')
+    directory = peers.certified_directory()
   end)
 
   after_each(support.cleanup)
