@@ -330,17 +330,11 @@ static int send_part(struct sv_endpoint *endpoint, struct sv_ring_writer *writer
     return 0;
 }
 
-static bool has_half(struct sv_ring_writer *writer) {
-    if (sv_ring_has_half(writer)) return true;
-    sv_ring_want_space(writer);
-    return sv_ring_has_half(writer);
-}
-
 static int send_parts(struct sv_endpoint *endpoint, const struct long_send *send, size_t *at, bool leaves_room) {
     struct sv_ring_writer *writer = sv_writer_to(endpoint, send->to);
     if (!writer) return -ENOMEM;
     do {
-        if (leaves_room && !has_half(writer)) return -EAGAIN;
+        if (leaves_room && !sv_ring_has_or_wants_half(writer)) return -EAGAIN;
         if (send_part(endpoint, writer, send, at)) return -EAGAIN;
     } while (*at < send->head_length + send->length);
     return 0;

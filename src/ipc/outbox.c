@@ -71,38 +71,44 @@ void sv_outbox_flush(struct sv_outbox *outbox, struct sv_endpoint *endpoint) {
     *outbox = left;
 }
 
-static void drop(struct sv_outbox *outbox, uint32_t to, const uint64_t *id) {
+/* Drops those that are as `matches` says beside `wanted`. */
+static void drop(struct sv_outbox *outbox, bool (*matches)(const struct sv_outgoing *outgoing, const struct sv_outgoing *wanted),
+                 const struct sv_outgoing *wanted) {
     struct sv_outbox left = {.is_bulk = outbox->is_bulk};
     struct sv_outgoing *next;
     for (struct sv_outgoing *outgoing = outbox->first; outgoing; outgoing = next) {
         next = outgoing->next;
-        if (outgoing->to == to && (!id || outgoing->id == *id))
+        if (matches(outgoing, wanted))
             free(outgoing);
         else
             append(&left, outgoing);
     }
     *outbox = left;
+}
+
+static bool goes_there(const struct sv_outgoing *outgoing, const struct sv_outgoing *wanted) {
+    return outgoing->to == wanted->to;
+}
+
+static bool has_id(const struct sv_outgoing *outgoing, const struct sv_outgoing *wanted) {
+    return outgoing->to == wanted->to && outgoing->id == wanted->id;
+}
+
+/* One that has begun goes on: its receiver waits for the rest. */
+static bool is_superseded(const struct sv_outgoing *outgoing, const struct sv_outgoing *wanted) {
+    return outgoing->to == wanted->to && outgoing->type == wanted->type && outgoing->value == wanted->value && outgoing->at == 0;
 }
 
 void sv_outbox_drop(struct sv_outbox *outbox, uint32_t to, uint64_t id) {
-    drop(outbox, to, &id);
+    drop(outbox, has_id, &(struct sv_outgoing){.to = to, .id = id});
 }
 
 void sv_outbox_drop_all(struct sv_outbox *outbox, uint32_t to) {
-    drop(outbox, to, NULL);
+    drop(outbox, goes_there, &(struct sv_outgoing){.to = to});
 }
 
 void sv_outbox_supersede(struct sv_outbox *outbox, uint32_t to, uint16_t type, int32_t value) {
-    struct sv_outbox left = {.is_bulk = outbox->is_bulk};
-    struct sv_outgoing *next;
-    for (struct sv_outgoing *outgoing = outbox->first; outgoing; outgoing = next) {
-        next = outgoing->next;
-        if (outgoing->to == to && outgoing->type == type && outgoing->value == value && outgoing->at == 0)
-            free(outgoing);
-        else
-            append(&left, outgoing);
-    }
-    *outbox = left;
+    drop(outbox, is_superseded, &(struct sv_outgoing){.to = to, .type = type, .value = value});
 }
 
 void sv_outbox_free(struct sv_outbox *outbox) {

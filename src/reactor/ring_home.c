@@ -403,11 +403,7 @@ void sv_ring_home_check_space(struct sv_ring_home *home) {
         home->stuck++;
         flush_overflow(home, target);
         struct sv_ring_writer *writer = sv_writer_to(home->endpoint, target->endpoint);
-        if (target->first || target->successor || !writer) continue;
-        if (!sv_ring_has_half(writer)) {
-            sv_ring_want_space(writer);
-            if (!sv_ring_has_half(writer)) continue;
-        }
+        if (target->first || target->successor || !writer || !sv_ring_has_or_wants_half(writer)) continue;
         let_go_on(home, &target->waiting);
         let_go_on(home, &target->served);
         home->stuck--;

@@ -131,6 +131,12 @@ void sv_ring_want_space(struct sv_ring_writer *writer) {
     sv_ring_writer_refresh(writer);
 }
 
+bool sv_ring_has_or_wants_half(struct sv_ring_writer *writer) {
+    if (sv_ring_has_half(writer)) return true;
+    sv_ring_want_space(writer);
+    return sv_ring_has_half(writer); /* it may have been released just before it could see that */
+}
+
 bool sv_ring_has_half(struct sv_ring_writer *writer) {
     sv_ring_writer_refresh(writer);
     return writer->tail - writer->head <= writer->size / 2;

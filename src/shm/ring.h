@@ -120,6 +120,8 @@ void sv_ring_writer_refresh(struct sv_ring_writer *writer);
 bool sv_ring_has_half(struct sv_ring_writer *writer);
 /* Asks the consumer to ring the producer's bell when it has released something and half of the ring is free. */
 void sv_ring_want_space(struct sv_ring_writer *writer);
+/* True if at least half of the ring is free now; else the consumer is asked. */
+bool sv_ring_has_or_wants_half(struct sv_ring_writer *writer);
 
 /* Next record that was not yet taken, or NULL. It stays valid until it is released; how long it is says reader->length. */
 const struct sv_record *sv_ring_peek(struct sv_ring_reader *reader);
