@@ -16,13 +16,24 @@ struct fixture {
     struct sv_arena arena;
     struct sv_ipc ipc;
     struct sv_endpoint manager, reactors[2], worker, heir;
-    uint32_t count, from_manager;
+    uint32_t count, from_manager, next_lives;
 };
 
 static void note(void *context, const struct sv_message *message) {
     struct fixture *fixture = context;
     fixture->count++;
     fixture->from_manager += message->source == MANAGER;
+}
+
+/* The manager, as quick as can be: it begins a new life as soon as all ends are there. */
+static void begin_next_life(void *context, const struct sv_message *message) {
+    struct fixture *fixture = context;
+    if (message->type != SV_RECORD_END || !sv_ipc_has_all_ends(&fixture->ipc, WORKER)) return;
+    sv_ipc_forget_ends(&fixture->ipc, WORKER);
+    CHECK(sv_endpoint_open(&fixture->heir, &fixture->ipc, WORKER) == 0);
+    fixture->count = 0;
+    while (sv_receive(&fixture->heir, 64, note, fixture)) {}
+    fixture->next_lives++;
 }
 
 static uint32_t receive(struct fixture *fixture, struct sv_endpoint *endpoint) {
@@ -93,5 +104,36 @@ TEST(an_heir_lets_the_owner_sleep_and_be_woken) {
     CHECK(sv_endpoint_inherit(&fixture->heir, &fixture->ipc, WORKER) == 0 && receive(fixture, &fixture->heir) == 0);
     send(&fixture->manager, SV_RECORD_STOP);
     CHECK(read(sv_bell_fd(&fixture->worker), &rung, sizeof rung) == sizeof rung);
+    tear_down(fixture);
+}
+
+/* It took the END of its predecessor for its own, which left at once, and was ended for good in the eyes of its successor: that never
+ * looked for what clients had sent it. */
+TEST(an_end_belongs_to_one_life) {
+    struct fixture *fixture = set_up();
+    sv_set_muted(&fixture->worker, false);
+    send(&fixture->reactors[1], SV_RECORD_RECEIVE);
+    for (int i = 0; i < 2; i++) send(&fixture->reactors[i], SV_RECORD_END);
+    while (sv_receive(&fixture->worker, 64, begin_next_life, fixture)) {}
+    CHECK(fixture->next_lives == 1 && fixture->count == 0);
+    CHECK(!sv_ipc_has_all_ends(&fixture->ipc, WORKER));
+    send(&fixture->reactors[0], SV_RECORD_RECEIVE);
+    CHECK(receive(fixture, &fixture->heir) == 1);
+    tear_down(fixture);
+}
+
+static uint32_t receive_once(struct fixture *fixture, struct sv_endpoint *endpoint) {
+    fixture->count = 0;
+    sv_receive(endpoint, 1, note, fixture);
+    return fixture->count;
+}
+
+TEST(ends_are_there_when_all_of_them_are) {
+    struct fixture *fixture = set_up();
+    sv_set_muted(&fixture->worker, false);
+    send(&fixture->reactors[0], SV_RECORD_END);
+    CHECK(receive_once(fixture, &fixture->worker) == 1 && !sv_ipc_has_all_ends(&fixture->ipc, WORKER));
+    send(&fixture->reactors[1], SV_RECORD_END);
+    CHECK(receive_once(fixture, &fixture->worker) == 1 && sv_ipc_has_all_ends(&fixture->ipc, WORKER));
     tear_down(fixture);
 }

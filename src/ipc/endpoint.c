@@ -133,15 +133,10 @@ static struct sv_ring *make_ring(const struct sv_ipc *ipc, uint32_t to, uint32_t
     return ring;
 }
 
-void sv_ipc_mark_end(const struct sv_ipc *ipc, uint32_t to, uint32_t from) {
-    struct sv_ring *ring = sv_ipc_ring(ipc, to, from);
-    if (ring) atomic_store(&ring->is_ended, 1);
-}
-
 bool sv_ipc_has_all_ends(const struct sv_ipc *ipc, uint32_t to) {
     for (uint32_t reactor = 0; reactor < ipc->reactors; reactor++) {
         const struct sv_ring *ring = sv_ipc_ring(ipc, to, sv_endpoint_of_reactor(reactor));
-        if (!ring || !atomic_load(&ring->is_ended)) return false;
+        if (!ring || !sv_ring_has_ended(ring)) return false;
     }
     return true;
 }
@@ -149,7 +144,7 @@ bool sv_ipc_has_all_ends(const struct sv_ipc *ipc, uint32_t to) {
 void sv_ipc_forget_ends(const struct sv_ipc *ipc, uint32_t to) {
     for (uint32_t reactor = 0; reactor < ipc->reactors; reactor++) {
         struct sv_ring *ring = sv_ipc_ring(ipc, to, sv_endpoint_of_reactor(reactor));
-        if (ring) atomic_store(&ring->is_ended, 0);
+        if (ring) atomic_store(&ring->ending, 0);
     }
 }
 
@@ -532,6 +527,10 @@ static uint32_t receive_ring(struct sv_endpoint *endpoint, uint32_t from, uint32
         bool is_known = sv_ring_is_reread(reader); /* handed over, or given up, by a predecessor */
         count += !is_known;
         if (!endpoint->is_deferring_release && !is_known) begin_record(reader, &record);
+        if (record.type == SV_RECORD_END && !endpoint->is_deferring_release) {
+            sv_chunks_leave_ring(endpoint, from); /* their rest does not come here */
+            sv_ring_end(reader);
+        }
         if (is_complete && !is_known) receiver(context, &message);
         if (is_orphan && !is_known) tell_lost(&record, from, receiver, context);
         if (whole) sv_chunk_free(whole);

@@ -84,8 +84,7 @@ void sv_ring_all_bells(const struct sv_ipc *ipc);
 /* The ring from one endpoint to another, or NULL if it was never used. For statistics. */
 struct sv_ring *sv_ipc_ring(const struct sv_ipc *ipc, uint32_t to, uint32_t from);
 
-/* Whether every reactor has said that nothing more comes for the present life of an inbox (END): whoever owns it marks that. */
-void sv_ipc_mark_end(const struct sv_ipc *ipc, uint32_t to, uint32_t from);
+/* Whether every reactor has said that nothing more comes for the present life of an inbox (END), and all of it was taken in. */
 bool sv_ipc_has_all_ends(const struct sv_ipc *ipc, uint32_t to);
 /* A new life begins on that inbox. */
 void sv_ipc_forget_ends(const struct sv_ipc *ipc, uint32_t to);

@@ -230,14 +230,11 @@ static void begin_leaving(struct sv_runtime *rt, enum sv_worker_phase phase) {
     worker->phase = phase;
 }
 
-static void take_end(struct sv_runtime *rt, const struct sv_message *message) {
-    struct sv_worker *worker = &rt->worker;
-    uint32_t inbox = worker->has_inherited ? worker->predecessor : rt->endpoint.id;
-    sv_ipc_mark_end(&rt->ipc, inbox, message->source);
-    if (inbox == rt->endpoint.id && sv_ipc_has_all_ends(&rt->ipc, inbox)) {
-        begin_leaving(rt, SV_WORKER_WAITING);
-        hand_over_inbox(rt);
-    }
+/* That of an inherited inbox is seen in take_over_predecessor(). */
+static void take_end(struct sv_runtime *rt) {
+    if (rt->worker.has_inherited || !sv_ipc_has_all_ends(&rt->ipc, rt->endpoint.id)) return;
+    begin_leaving(rt, SV_WORKER_WAITING);
+    hand_over_inbox(rt);
 }
 
 /* Slow callbacks must not keep signals, orders and timers waiting for a whole batch; and who is to leave leaves in time, rather
@@ -278,7 +275,7 @@ static void receive(void *context, const struct sv_message *message) {
     if (message->type == SV_RECORD_CERTIFICATES && !sv_renewals_are_new(rt, message)) return;
     if (rt->has_reactor && sv_reactor_order(&rt->reactor, message)) return;
     switch (message->type) {
-        case SV_RECORD_END: take_end(rt, message); break;
+        case SV_RECORD_END: take_end(rt); break;
         case SV_RECORD_STOP:
             if (message->id != (uint64_t)getpid())
                 break; /* for a former life, which died before it read this */

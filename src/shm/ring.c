@@ -22,7 +22,7 @@ void sv_ring_init(struct sv_ring *ring, uint32_t size) {
     atomic_store(&ring->finished, 0);
     atomic_store(&ring->served, 0);
     atomic_store(&ring->redelivered, 0);
-    atomic_store(&ring->is_ended, 0);
+    atomic_store(&ring->ending, 0);
     atomic_store(&ring->want_space, 0);
     ring->size = size;
 }
@@ -241,6 +241,16 @@ void sv_ring_release(struct sv_ring_reader *reader) {
     if (reader->released == reader->position) return;
     reader->released = reader->position;
     atomic_store_explicit(&reader->ring->head, reader->position, memory_order_release);
+}
+
+void sv_ring_end(struct sv_ring_reader *reader) {
+    atomic_store_explicit(&reader->ring->ending, reader->position, memory_order_release); /* who dies here leaves it to be read again */
+    sv_ring_release(reader);
+}
+
+bool sv_ring_has_ended(const struct sv_ring *ring) {
+    uint64_t head = atomic_load_explicit(&ring->head, memory_order_acquire), ending = atomic_load_explicit(&ring->ending, memory_order_acquire);
+    return ending && head >= ending;
 }
 
 void sv_ring_keep(struct sv_ring_reader *reader) {

@@ -53,7 +53,7 @@ struct sv_ring {
     _Atomic uint64_t finished;                           /* consumer writes: end of what it is done with and keeps, if behind head */
     _Atomic uint64_t redelivered;                        /* consumer writes: `begun` of the record that was begun twice */
     _Atomic uint64_t served;                             /* consumer writes: data packets begun, of `packets` */
-    _Atomic uint32_t is_ended;                           /* consumer writes: the producer has said that no more comes for this life */
+    _Atomic uint64_t ending;                             /* consumer writes: end of the END for this life; 0: it has not come */
     _Alignas(SV_CACHE_LINE) _Atomic uint32_t want_space; /* producer sets, consumer clears */
     _Alignas(SV_CACHE_LINE) uint32_t size;               /* power of two; written once at creation */
     _Alignas(SV_CACHE_LINE) unsigned char data[];
@@ -133,6 +133,10 @@ void sv_ring_begin(struct sv_ring_reader *reader);
 bool sv_ring_is_reread(const struct sv_ring_reader *reader);
 /* Gives back all that was taken: one store. */
 void sv_ring_release(struct sv_ring_reader *reader);
+/* Releases what was taken, of which the last says that nothing more comes for this life. The order matters: whoever sees that it has
+ * ended may begin a new life, which must not find that record. */
+void sv_ring_end(struct sv_ring_reader *reader);
+bool sv_ring_has_ended(const struct sv_ring *ring);
 /* Says that the records taken so far are done with, and keeps them for a successor. */
 void sv_ring_keep(struct sv_ring_reader *reader);
 /* True if so much is kept that the producer will not be asked to go on: half of the ring. */
